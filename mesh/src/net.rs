@@ -1,0 +1,1 @@
+//! The half that talks: quinn, rustls, and the task that owns the core.

@@ -1,0 +1,115 @@
+//! The seam to the rest of the cluster: what goes out, and what can be asked.
+
+use bytes::Bytes;
+use serde::Serialize;
+use uuid::Uuid;
+
+/// Who a member is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct User {
+    /// The application's id for the user; empty means the member stands for itself.
+    pub id: String,
+    /// Display name; may be empty.
+    pub name: String,
+    /// Hue in degrees, 0–359.
+    pub color: u16,
+}
+
+/// A member as every node knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// The member: one connection's presence in one room.
+    pub id: Uuid,
+    /// The room it is in; left out where the room is said once for all.
+    #[serde(skip)]
+    pub room: String,
+    /// Who it is.
+    pub user: User,
+    /// The application's state: JSON text, `null` when there is none.
+    #[serde(serialize_with = "raw_json")]
+    pub state: Bytes,
+    /// The node that serves it.
+    pub node: String,
+    /// Milliseconds since the Unix epoch.
+    pub joined_at: u64,
+    /// The connection broke and may come back.
+    pub away: bool,
+}
+
+fn raw_json<S: serde::Serializer>(state: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    let raw: Option<&serde_json::value::RawValue> = serde_json::from_slice(state).ok();
+    raw.serialize(serializer)
+}
+
+/// Why a member is no longer there. The JSON names are part of the browser protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaveReason {
+    /// Its client left or closed the connection.
+    Closed,
+    /// Its connection broke and did not come back in time.
+    TimedOut,
+    /// Its node crashed or cannot be reached.
+    NodeLost,
+    /// An operator removed it.
+    Kicked,
+    /// A newer connection took its place.
+    Superseded,
+}
+
+/// The hub's word to the rest of the cluster. Ordered; the channel that carries it is bounded, and
+/// while it is full the hub keeps what it has and pauses the connections that would add to it.
+#[derive(Debug)]
+pub enum Outbound {
+    /// A local connection becomes a member of a room.
+    Join(Member),
+    /// A local member leaves.
+    Leave {
+        /// The member.
+        member: Uuid,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// The first local connection entered a room (true), or the last one left it (false).
+    Interest {
+        /// The room.
+        room: String,
+        /// Whether there is interest.
+        wanted: bool,
+    },
+    /// Messages of tutorial connections, in order, ready for tutorial connections elsewhere.
+    /// Local connections have been served already.
+    Messages {
+        /// The room.
+        room: String,
+        /// Sender and text of each.
+        items: Vec<(Uuid, Bytes)>,
+    },
+}
+
+/// A room in a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RoomSummary {
+    /// Its name.
+    pub room: String,
+    /// Members in it, on all nodes that are visible.
+    pub count: usize,
+}
+
+/// What any node can say without asking another: answers come from its own tables, at once.
+pub trait Directory: Send + Sync + 'static {
+    /// This node's name.
+    fn node(&self) -> String;
+    /// All rooms with members, by name; at most `limit`.
+    fn rooms(&self, limit: usize) -> Vec<RoomSummary>;
+    /// Members of a room, oldest first; empty if there is no such room.
+    fn members(&self, room: &str) -> Vec<Member>;
+    /// How many members a room has; constant time.
+    fn count(&self, room: &str) -> usize;
+    /// The mesh as this node sees it, as a JSON object.
+    fn cluster(&self) -> serde_json::Value;
+    /// `Err` with the reason while the node should get no new clients.
+    fn ready(&self) -> Result<(), String>;
+    /// Metrics of everything but the web edge, in Prometheus text format.
+    fn metrics(&self) -> String;
+}
