@@ -7,6 +7,7 @@
 mod core;
 pub mod event;
 pub mod identity;
+pub mod overview;
 
 pub use self::core::{Config, Core};
 
@@ -15,3 +16,4 @@ pub use self::core::{Config, Core};
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024 + 256;
 pub use self::event::{Event, Input, Lane, Local, Output};
 pub use self::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
+pub use self::overview::{Overview, PeerOverview};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::event::{Input, Output};
 use super::identity::{Boot, NodeName, Time};
+use super::overview::Overview;
 
 /// What the core must know before it starts.
 #[derive(Debug, Clone)]
@@ -47,5 +48,20 @@ impl Core {
     /// When to call [`Core::handle`] again at the latest.
     pub fn poll_timeout(&self) -> Time {
         Time(u64::MAX)
+    }
+
+    /// The mesh as this node sees it at `now`.
+    pub fn overview(&self, _now: Time) -> Overview {
+        Overview {
+            node: self.config.node.clone(),
+            cluster: self.config.cluster.clone(),
+            region: self.config.region.clone(),
+            boot: self.config.boot,
+            seq: 0,
+            rows: 0,
+            rooms: Vec::new(),
+            peers: Vec::new(),
+            counters: Vec::new(),
+        }
     }
 }
