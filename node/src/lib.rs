@@ -1,1 +1,7 @@
-//! c
+//! One node of a cursormesh cluster: the binary's inside, as a library so that tests can start
+//! real nodes in their own process.
+//!
+//! Here the web edge and the mesh, which know nothing of each other, are introduced.
+
+pub mod cert;
+pub mod config;

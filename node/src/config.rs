@@ -1,0 +1,892 @@
+//! Configuration: one file for all nodes, overridden by the environment, overridden by flags,
+//! parsed once into types that cannot be wrong.
+//!
+//! `cluster.toml` at the root of the repository documents every key; [`keys::KEYS`] declares them.
+
+pub mod keys;
+pub mod source;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cursormesh_mesh::proto::NodeName;
+use tracing::level_filters::LevelFilter;
+
+use self::keys::{Key, Kind};
+use self::source::{File, NodeTable, Raw, Scalar, quoted};
+pub use self::source::{Located, Origin, Overrides};
+
+/// Where browsers connect unless something else is said: both loopback addresses.
+const WEB_DEFAULT: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7071),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 7071),
+];
+
+/// Most web addresses of a node, and most seeds.
+const LIST_ITEMS_MAX: usize = 1000;
+
+/// A configuration that cannot be used, in the words of whoever has to change it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    place: String,
+    key: Option<String>,
+    problem: String,
+    remedy: String,
+}
+
+impl ConfigError {
+    /// An error at a place (a file and line, a variable, a flag), about a key if there is one.
+    pub(crate) fn new(
+        place: impl fmt::Display,
+        key: Option<&str>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            place: place.to_string(),
+            key: key.map(str::to_owned),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if let Some(key) = &self.key {
+            write!(f, "`{key}`: ")?;
+        }
+        write!(f, "{}\n  remedy: {}", self.problem, self.remedy)
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// How.
+    pub format: LogFormat,
+    /// What, where no target says otherwise.
+    pub level: LevelFilter,
+    /// What, per target (a module path or the beginning of one).
+    pub targets: Vec<(String, LevelFilter)>,
+}
+
+/// Limits and times of the web edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebLimits {
+    /// Largest message of a browser, in bytes.
+    pub message_bytes_max: usize,
+    /// Least time between two deliveries to a busy room.
+    pub tick: Duration,
+    /// Most connections at a time.
+    pub connections_max: usize,
+    /// How long a request's headers may take.
+    pub header_timeout: Duration,
+    /// Most bytes kept for a slow reader.
+    pub outbox_bytes_max: usize,
+    /// How often a connection is pinged.
+    pub ping_interval: Duration,
+    /// A connection silent for this long is closed.
+    pub ping_timeout: Duration,
+}
+
+/// Where a node's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tls {
+    /// A bundle file, as `cursormesh cert node` writes it.
+    Bundle(Located<PathBuf>),
+    /// The throwaway CA in this directory, made when it is missing; loopback only.
+    Throwaway(PathBuf),
+    /// A bundle's text.
+    Pem(String),
+}
+
+/// Everything one node must know before it starts.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Its name.
+    pub node: NodeName,
+    /// Its cluster's name.
+    pub cluster: NodeName,
+    /// Where it runs; at most 63 bytes.
+    pub region: String,
+    /// Where browsers connect; at least one.
+    pub web: Vec<Located<SocketAddr>>,
+    /// Limits and times of the web edge.
+    pub web_limits: WebLimits,
+    /// Where it listens for other nodes.
+    pub mesh: Located<SocketAddr>,
+    /// Where other nodes reach it; `None`: at `mesh`.
+    pub advertise: Option<SocketAddr>,
+    /// Where it looks for other nodes, with their names where they are known.
+    pub seeds: Vec<(Option<NodeName>, SocketAddr)>,
+    /// Its certificate.
+    pub tls: Tls,
+    /// What is logged and how.
+    pub log: LogConfig,
+}
+
+impl NodeConfig {
+    /// One node on its own, without any file: name and cluster `dev`, browsers on both loopback
+    /// addresses at port 7071, mesh on a free loopback port. `tls` is a bundle's text.
+    /// `overrides` may change all of it.
+    pub fn dev(overrides: &Overrides, tls: impl FnOnce(&NodeName, &NodeName) -> Tls) -> Result<Self, ConfigError> {
+        let settings = Settings {
+            file: None,
+            overrides,
+        };
+        let node = label("dev");
+        let shared = Shared::read(&settings)?;
+        let mesh = settings
+            .address(None, "node.mesh")?
+            .unwrap_or_else(|| Located::by_default(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)));
+        let entry = NodeEntry::read_rest(&settings, None, Located::by_default(node.clone()), mesh)?;
+        if let Some(bundle) = &entry.bundle {
+            return Err(ConfigError::new(
+                &bundle.origin,
+                Some("node.bundle"),
+                "`cursormesh dev` makes a certificate of its own",
+                "describe the node in a file and use `cursormesh serve --config FILE --node NAME`",
+            ));
+        }
+        let cluster = ClusterConfig {
+            path: None,
+            shared,
+            nodes: vec![entry],
+        };
+        cluster.check_addresses()?;
+        let mut config = cluster.node_without_tls(0)?;
+        if let Some(open) = cluster.not_loopback() {
+            return Err(ConfigError::new(
+                &open.origin,
+                Some("node.mesh"),
+                format!("{} is not a loopback address", open.value),
+                "`cursormesh dev` runs on this machine alone; for a real cluster describe the \
+                 nodes in a file and make certificates: `cursormesh cert --help`",
+            ));
+        }
+        config.tls = tls(&node, &config.cluster);
+        Ok(config)
+    }
+}
+
+/// A whole cluster as its file describes it, with the overrides for one node applied.
+#[derive(Debug)]
+pub struct ClusterConfig {
+    path: Option<PathBuf>,
+    shared: Shared,
+    nodes: Vec<NodeEntry>,
+}
+
+impl ClusterConfig {
+    /// Reads and checks the file at `path`. `overrides` of `[[node]]` keys apply to `node`, which
+    /// must then be given and be in the file.
+    pub fn load(path: &Path, node: Option<&str>, overrides: &Overrides) -> Result<Self, ConfigError> {
+        Self::from_file(&File::read(path)?, node, overrides)
+    }
+
+    fn from_file(file: &File, node: Option<&str>, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let settings = Settings {
+            file: Some(file),
+            overrides,
+        };
+        let shared = Shared::read(&settings)?;
+        let names = node_names(file)?;
+        match node {
+            Some(node) if !names.iter().any(|name| name.value.as_str() == node) => {
+                return Err(unknown_node(&file.path, node, &names));
+            }
+            None => {
+                if let Some(flag) = overrides.node_flag() {
+                    return Err(ConfigError::new(
+                        flag,
+                        None,
+                        "concerns one node, and no node was picked",
+                        "add --node NAME",
+                    ));
+                }
+            }
+            Some(_) => {}
+        }
+        let plain = Settings {
+            file: Some(file),
+            overrides: &Overrides::default(),
+        };
+        let mut nodes = Vec::new();
+        for (table, name) in file.nodes.iter().zip(names) {
+            let picked = node == Some(name.value.as_str());
+            let settings = if picked { &settings } else { &plain };
+            nodes.push(NodeEntry::read(settings, table, name)?);
+        }
+        let cluster = Self {
+            path: Some(file.path.to_path_buf()),
+            shared,
+            nodes,
+        };
+        cluster.check_addresses()?;
+        for name in cluster.names() {
+            if node.is_none_or(|node| node == name.as_str()) {
+                cluster.node(name.as_str())?;
+            }
+        }
+        Ok(cluster)
+    }
+
+    /// The cluster's name.
+    pub fn cluster(&self) -> &NodeName {
+        &self.shared.cluster
+    }
+
+    /// The nodes' names in the file's order.
+    pub fn names(&self) -> impl Iterator<Item = &NodeName> {
+        self.nodes.iter().map(|node| &node.name.value)
+    }
+
+    /// Everything the node of this name must know. An error if there is no such node, or if it
+    /// would talk over a network without a certificate.
+    pub fn node(&self, name: &str) -> Result<NodeConfig, ConfigError> {
+        let index = self
+            .nodes
+            .iter()
+            .position(|node| node.name.value.as_str() == name)
+            .ok_or_else(|| {
+                let names: Vec<_> = self.nodes.iter().map(|node| node.name.clone()).collect();
+                unknown_node(self.path.as_deref().unwrap_or(Path::new("")), name, &names)
+            })?;
+        let mut config = self.node_without_tls(index)?;
+        config.tls = self.tls(index)?;
+        Ok(config)
+    }
+
+    /// The error for a command that needs a node while none was picked: names the ones there are.
+    pub fn no_node_picked(&self) -> ConfigError {
+        let names: Vec<&str> = self.names().map(NodeName::as_str).collect();
+        ConfigError::new(
+            self.path.as_deref().unwrap_or(Path::new("")).display(),
+            None,
+            "no node was picked",
+            format!("add --node NAME; the file has: {}", names.join(", ")),
+        )
+    }
+
+    fn node_without_tls(&self, index: usize) -> Result<NodeConfig, ConfigError> {
+        let entry = &self.nodes[index];
+        Ok(NodeConfig {
+            node: entry.name.value.clone(),
+            cluster: self.shared.cluster.clone(),
+            region: entry.region.clone(),
+            web: entry.web.clone(),
+            web_limits: self.shared.web.clone(),
+            mesh: entry.mesh.clone(),
+            advertise: entry.advertise.as_ref().map(|at| at.value),
+            seeds: self.seeds(index)?,
+            tls: Tls::Pem(String::new()),
+            log: self.shared.log.clone(),
+        })
+    }
+
+    fn seeds(&self, index: usize) -> Result<Vec<(Option<NodeName>, SocketAddr)>, ConfigError> {
+        let own = &self.nodes[index];
+        let Some(seeds) = &self.shared.seeds else {
+            return Ok(self
+                .nodes
+                .iter()
+                .filter(|node| node.name != own.name)
+                .map(|node| (Some(node.name.value.clone()), node.reached_at().value))
+                .collect());
+        };
+        let mut found = Vec::new();
+        for seed in seeds {
+            let by_name = |node: &&NodeEntry| node.name.value.as_str() == seed.text;
+            let by_addr = |addr: SocketAddr| {
+                let name = self
+                    .nodes
+                    .iter()
+                    .find(|node| node.reached_at().value == addr)
+                    .map(|node| node.name.value.clone());
+                (name, addr)
+            };
+            let (name, addr) = if let Some(node) = self.nodes.iter().find(by_name) {
+                (Some(node.name.value.clone()), node.reached_at().value)
+            } else if let Ok(addr) = seed.text.parse::<SocketAddr>() {
+                by_addr(addr)
+            } else {
+                let names: Vec<&str> = self.names().map(NodeName::as_str).collect();
+                return Err(ConfigError::new(
+                    &seed.origin,
+                    Some("mesh.seeds"),
+                    format!("\"{}\" is neither a node of this file nor an address", quoted(&seed.text)),
+                    format!(
+                        "give node names ({}) or addresses such as \"10.0.0.1:7171\"",
+                        names.join(", ")
+                    ),
+                ));
+            };
+            if addr.port() == 0 || addr.ip().is_unspecified() {
+                return Err(ConfigError::new(
+                    &seed.origin,
+                    Some("mesh.seeds"),
+                    format!("{addr} is an address that nobody can be reached at"),
+                    "give the address and port that the other node advertises",
+                ));
+            }
+            if name.as_ref() != Some(&own.name.value) {
+                found.push((name, addr));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first mesh address, advertised address or seed that is not on this machine alone.
+    fn not_loopback(&self) -> Option<Located<SocketAddr>> {
+        let own = self.nodes.iter().flat_map(|node| {
+            std::iter::once(&node.mesh)
+                .chain(&node.advertise)
+                .cloned()
+        });
+        let seeds = self.shared.seeds.iter().flatten().filter_map(|seed| {
+            Some(Located {
+                value: seed.text.parse().ok()?,
+                origin: seed.origin.clone(),
+            })
+        });
+        own.chain(seeds).find(|at| !is_loopback(at.value.ip()))
+    }
+
+    fn tls(&self, index: usize) -> Result<Tls, ConfigError> {
+        let entry = &self.nodes[index];
+        if let Some(bundle) = &entry.bundle {
+            return Ok(Tls::Bundle(bundle.clone()));
+        }
+        if let Some(dir) = &self.shared.tls_dir {
+            return Ok(Tls::Bundle(Located {
+                value: dir.value.join(format!("{}.pem", entry.name.value)),
+                origin: dir.origin.clone(),
+            }));
+        }
+        if let Some(open) = self.not_loopback() {
+            return Err(ConfigError::new(
+                &open.origin,
+                Some("tls.dir"),
+                format!(
+                    "nodes talk over {}, which is not a loopback address, and there is no \
+                     certificate for node {}",
+                    open.value, entry.name.value
+                ),
+                format!(
+                    "run `cursormesh cert ca --cluster {} --out certs` and `cursormesh cert node \
+                     --name {} --ca certs`, then set `dir = \"certs\"` under [tls]",
+                    self.shared.cluster, entry.name.value
+                ),
+            ));
+        }
+        let dir = self.path.as_deref().map_or_else(|| PathBuf::from("."), source::dir_of);
+        Ok(Tls::Throwaway(dir.join(".mesh-dev")))
+    }
+
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        for node in &self.nodes {
+            node.check()?;
+        }
+        for (index, node) in self.nodes.iter().enumerate() {
+            for other in &self.nodes[index + 1..] {
+                node.check_against(other)?;
+            }
+            if self.nodes.len() > 1 && node.mesh.value.port() == 0 {
+                return Err(ConfigError::new(
+                    &node.mesh.origin,
+                    Some("node.mesh"),
+                    format!("node {}: port 0 means any free port, which other nodes cannot know", node.name.value),
+                    "give the port number",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What holds for all nodes.
+#[derive(Debug)]
+struct Shared {
+    cluster: NodeName,
+    web: WebLimits,
+    seeds: Option<Vec<Scalar>>,
+    log: LogConfig,
+    tls_dir: Option<Located<PathBuf>>,
+}
+
+impl Shared {
+    fn read(settings: &Settings<'_>) -> Result<Self, ConfigError> {
+        let millis = |path| settings.integer(path).map(|n| Duration::from_millis(n.value));
+        let size = |path| {
+            settings
+                .integer(path)
+                .map(|n| usize::try_from(n.value).unwrap_or(usize::MAX))
+        };
+        let interval = settings.integer("web.ping_interval_ms")?;
+        let timeout = settings.integer("web.ping_timeout_ms")?;
+        if timeout.value <= interval.value {
+            let origin = if timeout.origin == Origin::Default {
+                &interval.origin
+            } else {
+                &timeout.origin
+            };
+            return Err(ConfigError::new(
+                origin,
+                Some("web.ping_timeout_ms"),
+                format!(
+                    "{} ms is not more than web.ping_interval_ms, {} ms: every connection would \
+                     be closed",
+                    timeout.value, interval.value
+                ),
+                "give a timeout longer than the interval",
+            ));
+        }
+        Ok(Self {
+            cluster: settings
+                .label(None, "cluster")?
+                .map_or_else(|| label("dev"), |cluster| cluster.value),
+            web: WebLimits {
+                message_bytes_max: size("web.message_bytes_max")?,
+                tick: millis("web.tick_ms")?,
+                connections_max: size("web.connections_max")?,
+                header_timeout: millis("web.header_timeout_ms")?,
+                outbox_bytes_max: size("web.outbox_bytes_max")?,
+                ping_interval: Duration::from_millis(interval.value),
+                ping_timeout: Duration::from_millis(timeout.value),
+            },
+            seeds: settings.list(None, "mesh.seeds")?,
+            log: settings.log()?,
+            tls_dir: settings.path(None, "tls.dir")?,
+        })
+    }
+}
+
+/// One `[[node]]` table, understood.
+#[derive(Debug)]
+struct NodeEntry {
+    name: Located<NodeName>,
+    region: String,
+    web: Vec<Located<SocketAddr>>,
+    mesh: Located<SocketAddr>,
+    advertise: Option<Located<SocketAddr>>,
+    bundle: Option<Located<PathBuf>>,
+}
+
+impl NodeEntry {
+    fn read(settings: &Settings<'_>, table: &NodeTable, name: Located<NodeName>) -> Result<Self, ConfigError> {
+        let mesh = settings.address(Some(table), "node.mesh")?.ok_or_else(|| {
+            ConfigError::new(
+                &table.origin,
+                Some("node.mesh"),
+                format!("node {} does not say where it listens for other nodes", name.value),
+                "add `mesh = \"IP:PORT\"` (UDP), such as \"127.0.0.1:7171\"",
+            )
+        })?;
+        Self::read_rest(settings, Some(table), name, mesh)
+    }
+
+    fn read_rest(
+        settings: &Settings<'_>,
+        table: Option<&NodeTable>,
+        name: Located<NodeName>,
+        mesh: Located<SocketAddr>,
+    ) -> Result<Self, ConfigError> {
+        let web = match settings.list(table, "node.web")? {
+            None => WEB_DEFAULT.map(Located::by_default).to_vec(),
+            Some(items) => items
+                .iter()
+                .map(|item| address("node.web", item))
+                .collect::<Result<_, _>>()?,
+        };
+        if web.is_empty() {
+            let origin = settings
+                .raw(table, "node.web")
+                .map_or(Origin::Default, |raw| raw.origin);
+            return Err(wrong(&origin, "node.web", "an empty list leaves browsers no way in"));
+        }
+        Ok(Self {
+            region: settings
+                .text(table, "node.region")?
+                .map_or_else(|| "default".to_owned(), |region| region.value),
+            web,
+            advertise: settings.address(table, "node.advertise")?,
+            bundle: settings.path(table, "node.bundle")?,
+            name,
+            mesh,
+        })
+    }
+
+    /// Where other nodes reach this one.
+    fn reached_at(&self) -> &Located<SocketAddr> {
+        self.advertise.as_ref().unwrap_or(&self.mesh)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let reached = self.reached_at();
+        if reached.value.ip().is_unspecified() {
+            let (key, remedy) = if self.advertise.is_some() {
+                ("node.advertise", "give an address that this node has")
+            } else {
+                ("node.mesh", "add `advertise = \"IP:PORT\"`: where other nodes reach this one")
+            };
+            return Err(ConfigError::new(
+                &reached.origin,
+                Some(key),
+                format!("node {}: other nodes cannot reach {}", self.name.value, reached.value),
+                remedy,
+            ));
+        }
+        if let Some(advertise) = self.advertise.as_ref().filter(|at| at.value.port() == 0) {
+            return Err(wrong(&advertise.origin, "node.advertise", "port 0 cannot be reached"));
+        }
+        for (index, addr) in self.web.iter().enumerate() {
+            for other in &self.web[index + 1..] {
+                if overlaps(addr.value, other.value) {
+                    return Err(clash("node.web", "web", addr, &self.name, other, &self.name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Two nodes on one machine must not listen at the same address. On different machines they
+    /// may: `0.0.0.0:7071` everywhere is a usual thing.
+    fn check_against(&self, other: &Self) -> Result<(), ConfigError> {
+        let (own, theirs) = (self.reached_at(), other.reached_at());
+        if own.value == theirs.value {
+            return Err(clash("node.mesh", "mesh", own, &self.name, theirs, &other.name));
+        }
+        let same_machine = own.value.ip() == theirs.value.ip()
+            || (is_loopback(own.value.ip()) && is_loopback(theirs.value.ip()));
+        if !same_machine {
+            return Ok(());
+        }
+        if overlaps(self.mesh.value, other.mesh.value) {
+            return Err(clash("node.mesh", "mesh", &self.mesh, &self.name, &other.mesh, &other.name));
+        }
+        for addr in &self.web {
+            for taken in &other.web {
+                if overlaps(addr.value, taken.value) {
+                    return Err(clash("node.web", "web", addr, &self.name, taken, &other.name));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The layers of one file and its overrides.
+struct Settings<'a> {
+    file: Option<&'a File>,
+    overrides: &'a Overrides,
+}
+
+impl Settings<'_> {
+    /// The value at `path`: an override, or what the node's table or the file says.
+    fn raw(&self, table: Option<&NodeTable>, path: &str) -> Option<Raw> {
+        let from_file = || match table {
+            Some(table) => table.values.get(path),
+            None => self.file.and_then(|file| file.values.get(path)),
+        };
+        self.overrides.get(path).or_else(|| from_file().cloned())
+    }
+
+    fn one(&self, table: Option<&NodeTable>, path: &str) -> Result<Option<Scalar>, ConfigError> {
+        let Some(raw) = self.raw(table, path) else {
+            return Ok(None);
+        };
+        match raw.items.into_iter().next() {
+            Some(item) if !raw.is_list => Ok(Some(item)),
+            _ => Err(wrong(&raw.origin, path, "a list is not possible here")),
+        }
+    }
+
+    fn text(&self, table: Option<&NodeTable>, path: &str) -> Result<Option<Located<String>>, ConfigError> {
+        let Some(item) = self.one(table, path)? else {
+            return Ok(None);
+        };
+        let text = string(path, &item)?;
+        if let Some(Key { kind: Kind::Text { bytes_max }, .. }) = keys::find(path)
+            && (text.len() > *bytes_max || text.chars().any(char::is_control))
+        {
+            return Err(wrong(&item.origin, path, &format!("\"{}\" does not fit", quoted(text))));
+        }
+        Ok(Some(Located {
+            value: text.to_owned(),
+            origin: item.origin,
+        }))
+    }
+
+    fn label(&self, table: Option<&NodeTable>, path: &str) -> Result<Option<Located<NodeName>>, ConfigError> {
+        let Some(Located { value, origin }) = self.text(table, path)? else {
+            return Ok(None);
+        };
+        match NodeName::new(&value) {
+            Ok(value) => Ok(Some(Located { value, origin })),
+            Err(_) => Err(wrong(&origin, path, &format!("\"{}\" is not a usable name", quoted(&value)))),
+        }
+    }
+
+    fn path(&self, table: Option<&NodeTable>, path: &str) -> Result<Option<Located<PathBuf>>, ConfigError> {
+        let Some(Located { value, origin }) = self.text(table, path)? else {
+            return Ok(None);
+        };
+        if value.is_empty() {
+            return Err(wrong(&origin, path, "is empty"));
+        }
+        let value = match (&origin, self.file) {
+            (Origin::File { .. }, Some(file)) => file.dir().join(value),
+            _ => PathBuf::from(value),
+        };
+        Ok(Some(Located { value, origin }))
+    }
+
+    fn address(&self, table: Option<&NodeTable>, path: &str) -> Result<Option<Located<SocketAddr>>, ConfigError> {
+        let item = self.one(table, path)?;
+        item.map(|item| address(path, &item)).transpose()
+    }
+
+    /// A list; text from outside the file is split at commas.
+    fn list(&self, table: Option<&NodeTable>, path: &str) -> Result<Option<Vec<Scalar>>, ConfigError> {
+        let Some(raw) = self.raw(table, path) else {
+            return Ok(None);
+        };
+        if raw.items.len() > LIST_ITEMS_MAX {
+            return Err(wrong(&raw.origin, path, &format!("has more than {LIST_ITEMS_MAX} items")));
+        }
+        let mut items = Vec::new();
+        for item in raw.items {
+            let text = string(path, &item)?.to_owned();
+            let parts: Vec<&str> = if item.toml_type.is_none() {
+                text.split(',').map(str::trim).collect()
+            } else {
+                vec![&text]
+            };
+            items.extend(parts.into_iter().map(|part| Scalar {
+                text: part.to_owned(),
+                ..item.clone()
+            }));
+        }
+        Ok(Some(items))
+    }
+
+    fn integer(&self, path: &str) -> Result<Located<u64>, ConfigError> {
+        let (min, max, default) = match keys::find(path) {
+            Some(Key { kind: Kind::Integer { min, max }, default, .. }) => (*min, *max, *default),
+            _ => (0, u64::MAX, "0"),
+        };
+        let item = self.one(None, path)?.unwrap_or_else(|| Scalar {
+            text: default.to_owned(),
+            toml_type: None,
+            origin: Origin::Default,
+        });
+        if item.toml_type.is_some_and(|kind| kind != "integer") {
+            let problem = format!("{} is not a whole number", shown(&item));
+            return Err(wrong(&item.origin, path, &problem));
+        }
+        match item.text.parse::<i128>() {
+            Err(_) => Err(wrong(&item.origin, path, &format!("{} is not a whole number", shown(&item)))),
+            Ok(number) => match u64::try_from(number) {
+                Ok(value) if (min..=max).contains(&value) => Ok(Located {
+                    value,
+                    origin: item.origin,
+                }),
+                _ => Err(wrong(&item.origin, path, &format!("{number} is out of range"))),
+            },
+        }
+    }
+
+    fn log(&self) -> Result<LogConfig, ConfigError> {
+        let format = match self.text(None, "log.format")? {
+            None => LogFormat::Text,
+            Some(word) => match word.value.as_str() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                other => {
+                    let problem = format!("\"{}\" is not a format", quoted(other));
+                    return Err(wrong(&word.origin, "log.format", &problem));
+                }
+            },
+        };
+        let mut log = LogConfig {
+            format,
+            level: LevelFilter::INFO,
+            targets: Vec::new(),
+        };
+        let Some(text) = self.text(None, "log.level")? else {
+            return Ok(log);
+        };
+        for part in text.value.split(',').map(str::trim) {
+            let (target, word) = match part.split_once('=') {
+                Some((target, word)) => (Some(target.trim()), word.trim()),
+                None => (None, part),
+            };
+            let level = match word {
+                "off" => LevelFilter::OFF,
+                "error" => LevelFilter::ERROR,
+                "warn" => LevelFilter::WARN,
+                "info" => LevelFilter::INFO,
+                "debug" => LevelFilter::DEBUG,
+                "trace" => LevelFilter::TRACE,
+                _ => {
+                    let problem = format!("\"{}\" is not a level", quoted(word));
+                    return Err(wrong(&text.origin, "log.level", &problem));
+                }
+            };
+            match target {
+                None => log.level = level,
+                Some(target) => log.targets.push((target.to_owned(), level)),
+            }
+        }
+        Ok(log)
+    }
+}
+
+/// The names of all `[[node]]` tables, each there and each unique.
+fn node_names(file: &File) -> Result<Vec<Located<NodeName>>, ConfigError> {
+    let settings = Settings {
+        file: Some(file),
+        overrides: &Overrides::default(),
+    };
+    let mut names: Vec<Located<NodeName>> = Vec::new();
+    for table in &file.nodes {
+        let name = settings.label(Some(table), "node.name")?.ok_or_else(|| {
+            ConfigError::new(
+                &table.origin,
+                Some("node.name"),
+                "a [[node]] table without a name",
+                "add `name = \"n1\"`",
+            )
+        })?;
+        if let Some(first) = names.iter().find(|known| known.value == name.value) {
+            return Err(ConfigError::new(
+                &name.origin,
+                Some("node.name"),
+                format!("duplicate node \"{}\": it is already at {}", name.value, first.origin),
+                "give each node a name of its own, or remove one of the two tables",
+            ));
+        }
+        names.push(name);
+    }
+    if names.is_empty() {
+        return Err(ConfigError::new(
+            file.path.display(),
+            Some("node"),
+            "describes no node",
+            "add a `[[node]]` table with `name = \"n1\"` and `mesh = \"127.0.0.1:7171\"`",
+        ));
+    }
+    Ok(names)
+}
+
+fn unknown_node(path: &Path, node: &str, names: &[Located<NodeName>]) -> ConfigError {
+    let known: Vec<&str> = names.iter().map(|name| name.value.as_str()).collect();
+    ConfigError::new(
+        path.display(),
+        None,
+        format!("there is no node \"{}\"", quoted(node)),
+        format!("pick one with --node: {}", known.join(", ")),
+    )
+}
+
+/// The error for a value that does not fit its key.
+fn wrong(origin: &Origin, path: &str, problem: &str) -> ConfigError {
+    let expects = keys::find(path).map(Key::expects).unwrap_or_default();
+    ConfigError::new(origin, Some(path), problem, format!("give {expects}"))
+}
+
+fn clash(
+    key: &str,
+    what: &str,
+    first: &Located<SocketAddr>,
+    first_node: &Located<NodeName>,
+    second: &Located<SocketAddr>,
+    second_node: &Located<NodeName>,
+) -> ConfigError {
+    // Point at the later one, unless it is a default, which nobody can edit.
+    let (at, at_node, other, other_node) = if second.origin == Origin::Default {
+        (first, first_node, second, second_node)
+    } else {
+        (second, second_node, first, first_node)
+    };
+    let place = if at.origin == Origin::Default {
+        &at_node.origin
+    } else {
+        &at.origin
+    };
+    let problem = if at_node == other_node {
+        format!("node {}: its {what} addresses {} and {} are the same", at_node.value, other.value, at.value)
+    } else {
+        format!(
+            "node {}: its {what} address {} is also that of node {} ({}, {})",
+            at_node.value, at.value, other_node.value, other.value, other.origin
+        )
+    };
+    ConfigError::new(place, Some(key), problem, "give each its own port")
+}
+
+fn string<'a>(path: &str, item: &'a Scalar) -> Result<&'a str, ConfigError> {
+    if item.toml_type.is_none_or(|kind| kind == "string") {
+        Ok(&item.text)
+    } else {
+        Err(wrong(&item.origin, path, &format!("{} is not text in quotes", shown(item))))
+    }
+}
+
+fn address(path: &str, item: &Scalar) -> Result<Located<SocketAddr>, ConfigError> {
+    let text = string(path, item)?;
+    match text.parse() {
+        Ok(value) => Ok(Located {
+            value,
+            origin: item.origin.clone(),
+        }),
+        Err(_) => {
+            let problem = format!("{} is not an address with a port", shown(item));
+            Err(wrong(&item.origin, path, &problem))
+        }
+    }
+}
+
+fn shown(item: &Scalar) -> String {
+    if item.toml_type.is_none_or(|kind| kind == "string") {
+        format!("\"{}\"", quoted(&item.text))
+    } else {
+        quoted(&item.text)
+    }
+}
+
+/// Whether two listening addresses cannot be had at the same time.
+fn overlaps(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port()
+        && a.port() != 0
+        && (a.ip() == b.ip()
+            || (a.is_ipv4() == b.is_ipv4()
+                && (a.ip().is_unspecified() || b.ip().is_unspecified())))
+}
+
+/// Whether only this machine can reach the address.
+pub fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// A name that is known to be one.
+fn label(name: &'static str) -> NodeName {
+    match NodeName::new(name) {
+        Ok(name) => name,
+        Err(_) => unreachable!("a literal label"),
+    }
+}
