@@ -4,6 +4,13 @@
 //! The node speaks to it through [`Mesh::local`], listens through [`Mesh::events`] and lets anyone
 //! read the replicated table through [`Mesh::view`].
 
+mod bulk;
+mod dialer;
+mod driver;
+mod endpoint;
+mod framing;
+mod inbox;
+mod peer;
 mod tls;
 mod view;
 
@@ -12,11 +19,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
+use self::driver::{Client, Driver, Leave};
 pub use self::tls::{Identity, IdentityError};
 pub use self::view::{LinkStats, RoomCount, UserEntry, View};
-use crate::proto::{Config, Event, Local, NodeName};
+use crate::proto::{Config, Core, Event, Local, NodeName, Time};
+
+/// How much of the node's own input may wait.
+const LOCAL_MAX: usize = 1024;
 
 /// What [`start`] needs.
 #[derive(Debug)]
@@ -70,6 +84,7 @@ pub enum StartError {
 pub struct Mesh {
     local: mpsc::Sender<Local>,
     events: Option<mpsc::Receiver<Event>>,
+    leave: mpsc::Sender<Leave>,
     view: Arc<View>,
     listen_addr: SocketAddr,
 }
@@ -77,21 +92,60 @@ pub struct Mesh {
 /// Starts the mesh inside the current tokio runtime and returns once the socket is bound; links
 /// come up later and are told as [`Event::LinkUp`].
 pub async fn start(settings: Settings) -> Result<Mesh, StartError> {
-    let (local, _inbox) = mpsc::channel(1024);
-    let (_outbox, events) = mpsc::channel(8192);
-    let overview = crate::proto::Core::new(settings.core, crate::proto::Time(0), 0)
-        .overview(crate::proto::Time(0));
+    let Settings {
+        mut core,
+        listen,
+        identity,
+        seed,
+    } = settings;
+    if *identity.node() != core.node || *identity.cluster() != core.cluster {
+        return Err(StartError::Identity {
+            certificate_node: identity.node().clone(),
+            certificate_cluster: identity.cluster().clone(),
+            node: core.node,
+            cluster: core.cluster,
+        });
+    }
+    let seed = match seed {
+        Some(seed) => seed,
+        None => SysRng
+            .try_next_u64()
+            .map_err(|error| StartError::Entropy(error.to_string()))?,
+    };
+    let bound = endpoint::bind(listen, &identity)?;
+    let listen_addr = bound.addr;
+    if core.advertise.port() == 0 {
+        core.advertise.set_port(listen_addr.port());
+    }
+    let (node, cluster) = (core.node.clone(), core.cluster.clone());
+    let start = Instant::now();
+    let engine = Core::new(core, Time::default(), seed);
+    let view = Arc::new(View::new(engine.overview(Time::default())));
+    let gate = Arc::new(bound.into_gate(node, cluster, Arc::clone(&view)));
+
+    let (local, local_out) = mpsc::channel(LOCAL_MAX);
+    let (events_in, events) = mpsc::channel(driver::EVENTS_MAX);
+    let (leave, leave_out) = mpsc::channel(1);
+    let (inbox, outlet) = inbox::channels();
+    tokio::spawn(endpoint::accept(Arc::clone(&gate), inbox.clone()));
+    let client = Client {
+        local: local_out,
+        events: events_in,
+        leave: leave_out,
+    };
+    tokio::spawn(Driver::new(engine, start, gate, inbox, outlet, client).run());
     Ok(Mesh {
         local,
         events: Some(events),
-        view: Arc::new(View::new(overview)),
-        listen_addr: settings.listen,
+        leave,
+        view,
+        listen_addr,
     })
 }
 
 impl Mesh {
     /// Where to tell the mesh what this node's clients do. Bounded (1,024): waiting here is the
-    /// back-pressure. The task that reads [`Mesh::events`] should not be the one that waits here:
+    /// back-pressure. The task that reads [`Mesh::events`] must not be the one that waits here:
     /// the mesh stops reading while more than 8,192 events beyond the channel wait for it.
     pub fn local(&self) -> mpsc::Sender<Local> {
         self.local.clone()
@@ -116,6 +170,9 @@ impl Mesh {
     /// Leaves the cluster: every peer is told, with `linger` this node's rows stay visible there as
     /// away for that long, then all links close. Takes at most about 1 s.
     pub async fn leave(self, linger: Duration) {
-        let _ = linger;
+        let (done, left) = oneshot::channel();
+        // Either fails only when the mesh task has ended, and then there is nothing to leave.
+        let _ = self.leave.send(Leave { linger, done }).await;
+        let _ = left.await;
     }
 }
