@@ -7,9 +7,14 @@
 mod core;
 pub mod event;
 pub mod identity;
+mod log;
 pub mod overview;
+pub mod rule;
+mod table;
+pub mod wire;
 
-pub use self::core::{Config, Core};
+pub use self::core::{Config, Core, EVIDENCE_MAX, GRACE, PURGE_AFTER};
+pub use self::rule::{Rule, Rules};
 
 /// The largest payload of one message, in bytes: the largest tutorial message a node may be
 /// configured to take (128 KiB) and the two fields the server adds to it.

@@ -1,10 +1,48 @@
 //! The core: owns every table and timer of the mesh.
+//!
+//! Each concern has a file under `core/` with its share of the methods; this one has the state,
+//! the way in, the way out and the clock.
 
+mod cursors;
+mod digest;
+mod fold;
+mod heartbeat;
+mod links;
+mod messages;
+mod overview;
+mod owner;
+mod relay;
+mod replica;
+mod snapshot;
+mod swim;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::event::{Input, Output};
-use super::identity::{Boot, NodeName, Time};
-use super::overview::Overview;
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::event::{CloseCode, Event, Input, Lane, Local, Member, Output};
+use super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
+use super::log::Log;
+use super::rule::{Rule, Rules};
+use super::table::Table;
+use super::wire::{Datagram, Frame, OwnerId, WireError};
+
+/// Longest time without evidence of life before an owner without a link is hidden, in clusters of
+/// up to 32 nodes.
+pub const EVIDENCE_MAX: Duration = Duration::from_secs(4);
+/// How long hidden rows and tombstones are kept.
+pub const PURGE_AFTER: Duration = Duration::from_secs(600);
+/// How long a broken connection's row stays, marked away, before the member has left.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How often visibility, pulls and gaps are looked at.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
+/// A pause of the process longer than this is not held against anybody.
+const STALL_MIN: Duration = Duration::from_millis(500);
 
 /// What the core must know before it starts.
 #[derive(Debug, Clone)]
@@ -22,46 +60,363 @@ pub struct Config {
     /// Where to find other nodes at first: one that answers is enough. A name, where it is known,
     /// is checked against the certificate found there.
     pub seeds: Vec<(Option<NodeName>, SocketAddr)>,
+    /// How long a broken connection's row stays, marked away ([`GRACE`] unless there is a reason).
+    pub grace: Duration,
+    /// Which rules hold: all of them, but for tests of the simulator.
+    pub rules: Rules,
 }
 
 /// The sans-io core of one node.
-#[derive(Debug)]
 pub struct Core {
-    #[allow(dead_code)]
     config: Config,
+    rng: StdRng,
+    now: Time,
+    checked_at: Time,
+    out: VecDeque<Output>,
+    counters: Counters,
+
+    /// This node in this life.
+    me: OwnerId,
+    /// This node's own rows, rooms and links.
+    own: Table,
+    log: Log,
+    log_pushed: u64,
+    pushed_at: Time,
+    handle_last: u32,
+    /// Own rows of broken connections, and when their grace ends.
+    grace: BTreeMap<MemberId, Time>,
+    /// Own tombstones, oldest first.
+    retired: VecDeque<(Time, MemberId)>,
+    heartbeat: u64,
+    heartbeat_at: Time,
+    digest_at: Time,
+    about_at: Time,
+    leaving: bool,
+
+    replicas: BTreeMap<OwnerId, replica::Replica>,
+    /// The newest life known of each other node.
+    boots: BTreeMap<NodeName, Boot>,
+    /// Which other nodes have connections in a room.
+    watchers: BTreeMap<RoomName, BTreeSet<NodeName>>,
+    fold: fold::Fold,
+
+    conns: BTreeMap<ConnId, links::Conn>,
+    peers: BTreeMap<NodeName, links::Peer>,
+    dials: BTreeMap<SocketAddr, links::Dial>,
+
+    swim: swim::Swim,
+    messages: messages::Messaging,
+    cursors: cursors::Cursors,
+    relay: relay::Relaying,
+}
+
+macro_rules! counters {
+    ($($field:ident: $help:literal,)*) => {
+        #[derive(Debug, Default)]
+        struct Counters { $($field: u64,)* }
+        impl Counters {
+            fn list(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($field), $help, self.$field),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    frames_in_total: "Ordered frames received from peers.",
+    frames_out_total: "Ordered frames sent to peers.",
+    frames_refused_total: "Ordered frames that were malformed or not allowed; each closed its link.",
+    datagrams_in_total: "Datagrams received from peers.",
+    datagrams_refused_total: "Datagrams that were malformed or not allowed.",
+    deltas_applied_total: "Deltas that advanced a replica.",
+    delta_gaps_total: "Deltas that did not follow what was applied and led to a pull.",
+    delta_pushes_skipped_total: "Pushes left to the digest because a peer's queue was full.",
+    pulls_sent_total: "Pulls sent.",
+    snapshots_sent_total: "Snapshots sent.",
+    snapshots_applied_total: "Snapshots swapped in.",
+    messages_in_total: "Messages from peers delivered to this node's rooms.",
+    messages_out_total: "Messages sent to peers, counted per peer.",
+    messages_duplicate_total: "Messages from peers ignored because they had been delivered.",
+    messages_conflated_total: "Tutorial messages replaced by a newer one of their sender on a slow link.",
+    messages_refused_total: "Events not sent to a peer because its link was slow.",
+    messages_lost_total: "Messages from peers that could not be had any more.",
+    message_gaps_total: "Gaps in a peer's messages.",
+    cursors_in_total: "Cursor positions from peers delivered.",
+    cursors_out_total: "Cursor positions sent to peers, counted per peer.",
+    cursors_stale_total: "Cursor positions from peers dropped because a newer one was known.",
+    cursors_conflated_total: "Cursor positions replaced by a newer one on a slow link.",
+    relayed_total: "Frames and datagrams forwarded for other nodes.",
+    relay_dropped_total: "Frames and datagrams not forwarded: over budget, or not allowed.",
+    swim_guarded_total: "Needless SWIM down notices to healthy members withheld.",
+    links_superseded_total: "Connections closed because another to the same node replaced them.",
+    refusals_total: "Peers refused at Hello.",
+    stalls_total: "Pauses of this process of more than half a second.",
 }
 
 impl Core {
     /// A core at the moment `now`, with all its randomness drawn from `seed`.
-    pub fn new(config: Config, _now: Time, _seed: u64) -> Self {
-        Self { config }
+    pub fn new(config: Config, now: Time, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let me = OwnerId {
+            node: config.node.clone(),
+            boot: config.boot,
+        };
+        let swim = swim::Swim::new(&me, config.advertise, rng.random());
+        let mut core = Self {
+            rng,
+            now,
+            checked_at: now,
+            out: VecDeque::new(),
+            counters: Counters::default(),
+            own: Table::default(),
+            log: Log::default(),
+            log_pushed: 0,
+            pushed_at: now,
+            handle_last: 0,
+            grace: BTreeMap::new(),
+            retired: VecDeque::new(),
+            heartbeat: 0,
+            heartbeat_at: now,
+            digest_at: now,
+            about_at: now,
+            leaving: false,
+            replicas: BTreeMap::new(),
+            boots: BTreeMap::new(),
+            watchers: BTreeMap::new(),
+            fold: fold::Fold::default(),
+            conns: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            swim,
+            messages: messages::Messaging::default(),
+            cursors: cursors::Cursors::default(),
+            relay: relay::Relaying::default(),
+            me,
+            config,
+        };
+        core.write_about();
+        core.take_seeds();
+        core
     }
 
     /// Tells the core what happened at `now`; `now` never goes back.
-    pub fn handle(&mut self, _now: Time, _input: Input) {}
+    pub fn handle(&mut self, now: Time, input: Input) {
+        self.now = now.max(self.now);
+        self.forgive_stall();
+        match input {
+            Input::Tick => {}
+            Input::Connected {
+                conn,
+                peer,
+                addr,
+                dialled,
+            } => self.connected(conn, peer, addr, dialled),
+            Input::Disconnected { conn, clean } => self.disconnected(conn, clean),
+            Input::Frame { conn, lane, bytes } => self.frame(conn, lane, bytes),
+            Input::Datagram { conn, bytes } => self.datagram(conn, &bytes),
+            Input::Drained { conn, lane, bytes } => self.drained(conn, lane, bytes),
+            Input::Path {
+                conn,
+                rtt,
+                room_for_cursors,
+            } => self.path(conn, rtt, room_for_cursors),
+            Input::DialFailed { addr } => self.dial_failed(addr),
+            Input::Local(local) => self.local(local),
+            Input::Leave { linger } => self.leave(linger),
+        }
+        self.run_timers();
+    }
 
     /// What to do next, in order; `None` when there is nothing.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        self.out.pop_front()
     }
 
     /// When to call [`Core::handle`] again at the latest.
     pub fn poll_timeout(&self) -> Time {
-        Time(u64::MAX)
+        let push = self.push_due().unwrap_or(Time(u64::MAX));
+        [
+            self.checked_at.after(CHECK_EVERY),
+            self.heartbeat_at,
+            self.digest_at,
+            push,
+            self.swim.timeout(),
+            self.cursors.timeout(),
+        ]
+        .into_iter()
+        .min()
+        .unwrap_or(self.now)
     }
 
-    /// The mesh as this node sees it at `now`.
-    pub fn overview(&self, _now: Time) -> Overview {
-        Overview {
-            node: self.config.node.clone(),
-            cluster: self.config.cluster.clone(),
-            region: self.config.region.clone(),
-            boot: self.config.boot,
-            seq: 0,
-            rows: 0,
-            rooms: Vec::new(),
-            peers: Vec::new(),
-            counters: Vec::new(),
+    /// The members that clients of this node are shown, by id: what the emitted events fold to.
+    pub fn shown(&self) -> impl Iterator<Item = &Member> {
+        self.fold.shown()
+    }
+
+    fn run_timers(&mut self) {
+        self.run_swim();
+        if self.now >= self.heartbeat_at {
+            self.send_liveness();
         }
+        if self.now >= self.digest_at {
+            self.send_digests();
+        }
+        self.run_cursors();
+        if self.now >= self.checked_at.after(CHECK_EVERY) {
+            self.checked_at = self.now;
+            self.check_grace();
+            self.check_visibility();
+            self.check_moving();
+            self.check_pulls();
+            self.check_message_gaps();
+            self.check_relays();
+            self.check_about();
+            self.check_links();
+        }
+        if self.push_due().is_some_and(|due| self.now >= due) {
+            self.push_deltas();
+        }
+    }
+
+    /// After a pause of the whole process nothing it waited for had a chance to arrive: what was
+    /// fresh before the pause stays fresh, and the queues get their turn first.
+    fn forgive_stall(&mut self) {
+        let late = self.now.since(self.checked_at.after(CHECK_EVERY));
+        if late < STALL_MIN {
+            return;
+        }
+        self.counters.stalls_total += 1;
+        self.checked_at = self.now;
+        self.forgive_evidence(late);
+    }
+
+    fn local(&mut self, local: Local) {
+        match local {
+            Local::Join(row) => self.join(*row),
+            Local::Update {
+                member,
+                user,
+                state,
+                away,
+            } => self.update(member, user, state, away),
+            Local::Break { member } => self.break_off(member),
+            Local::Leave { member, reason } => self.leave_member(member, reason),
+            Local::Interest { room, wanted } => self.interest(room, wanted),
+            Local::Messages { room, items } => self.publish(room, items),
+            Local::Cursors { room, items } => self.move_cursors(&room, items),
+        }
+    }
+
+    fn frame(&mut self, conn: ConnId, lane: Lane, bytes: Bytes) {
+        let now = self.now;
+        let Some(link) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        link.heard_at = now;
+        self.counters.frames_in_total += 1;
+        let frame = match Frame::decode(&bytes) {
+            Ok(frame) => frame,
+            Err(WireError::Skip(_)) => return,
+            Err(error) => return self.misbehaved(conn, CloseCode::Protocol, error.to_string()),
+        };
+        if !link.up {
+            return match frame {
+                Frame::Hello(hello) => self.hello(conn, hello),
+                other => self.early(conn, lane, other, bytes.len()),
+            };
+        }
+        self.dispatch(conn, frame);
+    }
+
+    fn dispatch(&mut self, conn: ConnId, frame: Frame) {
+        match frame {
+            Frame::Hello(_) => {
+                self.misbehaved(conn, CloseCode::Protocol, "a second Hello".to_owned());
+            }
+            Frame::Members(members) => self.learn_members(&members),
+            Frame::Delta(delta) => self.delta(conn, None, delta),
+            Frame::Digest(digest) => self.digest(conn, digest),
+            Frame::Pull(pull) => self.pulled(conn, pull),
+            Frame::Snapshot(snapshot) => self.snapshot_part(conn, snapshot),
+            Frame::Messages(messages) => self.messages_frame(conn, None, messages),
+            Frame::MessagePull(pull) => self.messages_pulled(conn, &pull),
+            Frame::Relay(relay) => self.relay_frame(conn, relay),
+            Frame::Bye(bye) => self.bye(conn, &bye),
+        }
+    }
+
+    fn datagram(&mut self, conn: ConnId, bytes: &[u8]) {
+        let now = self.now;
+        let Some(link) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        link.heard_at = now;
+        if !link.up {
+            return;
+        }
+        let peer = link.peer.clone();
+        self.counters.datagrams_in_total += 1;
+        match Datagram::decode(bytes) {
+            Ok(Datagram::Swim(packet)) => self.swim_packet(&peer, &packet),
+            Ok(Datagram::Liveness(entries)) => self.liveness(&peer, entries),
+            Ok(Datagram::Cursors { boot, records }) => {
+                self.cursor_batch(&OwnerId { node: peer, boot }, &records);
+            }
+            Ok(Datagram::Relay(relay)) => self.relay_datagram(conn, relay),
+            // A datagram carries no order and no promise: a bad one is counted, not punished.
+            Err(_) => self.counters.datagrams_refused_total += 1,
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, lane: Lane, frame: &Frame) {
+        self.send_bytes(conn, lane, frame.encode());
+    }
+
+    fn send_bytes(&mut self, conn: ConnId, lane: Lane, frame: Bytes) {
+        if let Some(link) = self.conns.get_mut(&conn) {
+            *link.unsent_mut(lane) += frame.len();
+            self.counters.frames_out_total += 1;
+            self.out.push_back(Output::Send { conn, lane, frame });
+        }
+    }
+
+    fn send_datagram(&mut self, conn: ConnId, bytes: Bytes, urgent: bool) {
+        self.out.push_back(Output::Datagram {
+            conn,
+            bytes,
+            urgent,
+        });
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.out.push_back(Output::Event(event));
+    }
+
+    fn holds(&self, rule: Rule) -> bool {
+        self.config.rules.hold(rule)
+    }
+
+    /// How old evidence may get: the interval at which heartbeats spread grows with the cluster.
+    fn evidence_max(&self) -> Duration {
+        match self.boots.len() + 1 {
+            0..=32 => EVIDENCE_MAX,
+            33..=100 => EVIDENCE_MAX * 2,
+            _ => EVIDENCE_MAX * 3,
+        }
+    }
+
+    /// A duration of `base` give or take a tenth.
+    fn jittered(&mut self, base: Duration) -> Duration {
+        let tenth = u64::try_from(base.as_micros() / 10).unwrap_or(0);
+        let extra = self.rng.random_range(0..=tenth * 2);
+        base - Duration::from_micros(tenth) + Duration::from_micros(extra)
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
     }
 }

@@ -269,6 +269,12 @@ pub enum Local {
         /// New away flag, if changed.
         away: Option<bool>,
     },
+    /// A member's connection broke without a word. A resumable one stays, marked away, for the
+    /// grace period and then leaves as timed out; another leaves at once.
+    Break {
+        /// The member.
+        member: MemberId,
+    },
     /// A member leaves. Unknown members are ignored.
     Leave {
         /// The member.
@@ -333,6 +339,13 @@ pub enum Event {
         items: Vec<Message>,
         /// How many before these could not be had any more.
         lost: u64,
+    },
+    /// An event of a local member was not sent to a peer whose link is slow.
+    MessageRefused {
+        /// The room.
+        room: RoomName,
+        /// Who sent it.
+        sender: MemberId,
     },
     /// Positions of members on other nodes; none older than one given before.
     Cursors {

@@ -1,0 +1,368 @@
+//! The cursor lane: newest position per member, in datagrams, never a queue.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::event::{Cursor, Event};
+use super::super::identity::{ConnId, MemberId, NodeName, RoomName, Time};
+use super::super::rule::Rule;
+use super::super::wire::{CursorRecord, DATAGRAM_BYTES_MAX, Datagram, OwnerId};
+use super::Core;
+
+/// The last position of a cursor that stopped is sent again after these times: its last datagram
+/// may have been lost.
+const RESEND_AFTER: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+/// A position whose member is not known yet waits this long: datagrams outrun joins.
+const HELD_FOR: Duration = Duration::from_secs(2);
+const HELD_MAX: usize = 4_096;
+
+/// What the node knows of cursors.
+#[derive(Debug, Default)]
+pub(super) struct Cursors {
+    out: BTreeMap<MemberId, Own>,
+    rooms: BTreeMap<RoomName, BTreeSet<MemberId>>,
+    resends: BTreeSet<(Time, MemberId, usize)>,
+    held: BTreeMap<(OwnerId, u32), (Time, CursorRecord)>,
+}
+
+#[derive(Debug)]
+struct Own {
+    room: RoomName,
+    record: CursorRecord,
+    moved_at: Time,
+}
+
+impl Cursors {
+    pub(super) fn timeout(&self) -> Time {
+        self.resends
+            .first()
+            .map_or(Time(u64::MAX), |(at, _, _)| *at)
+    }
+
+    /// A local member is gone.
+    pub(super) fn forget(&mut self, member: MemberId) {
+        if let Some(own) = self.out.remove(&member) {
+            self.drop_resends(member, own.moved_at);
+            if let Some(members) = self.rooms.get_mut(&own.room) {
+                members.remove(&member);
+                if members.is_empty() {
+                    self.rooms.remove(&own.room);
+                }
+            }
+        }
+    }
+
+    fn drop_resends(&mut self, member: MemberId, moved_at: Time) {
+        for (stage, after) in RESEND_AFTER.into_iter().enumerate() {
+            self.resends.remove(&(moved_at.after(after), member, stage));
+        }
+    }
+}
+
+impl Core {
+    /// New positions of local members: the hub's flush is the batch.
+    pub(super) fn move_cursors(&mut self, room: &RoomName, items: Vec<Cursor>) {
+        let mut records = Vec::with_capacity(items.len());
+        for cursor in items {
+            let member = cursor.member;
+            let Some(row) = self.own.row(member).filter(|row| row.room == *room) else {
+                continue;
+            };
+            let (handle, epoch) = (row.handle, row.epoch);
+            let before = self.cursors.out.get(&member);
+            let seq = before
+                .filter(|own| own.record.handle == handle)
+                .map_or(0, |own| own.record.seq)
+                .wrapping_add(1);
+            if let Some(moved_at) = before.map(|own| own.moved_at) {
+                self.cursors.drop_resends(member, moved_at);
+            }
+            let record = CursorRecord {
+                handle,
+                epoch,
+                seq,
+                time_ms: cursor.time_ms,
+                x: cursor.x,
+                y: cursor.y,
+            };
+            self.cursors.out.insert(
+                member,
+                Own {
+                    room: room.clone(),
+                    record,
+                    moved_at: self.now,
+                },
+            );
+            self.cursors
+                .rooms
+                .entry(room.clone())
+                .or_default()
+                .insert(member);
+            if self.holds(Rule::CursorResent) {
+                self.cursors
+                    .resends
+                    .insert((self.now.after(RESEND_AFTER[0]), member, 0));
+            }
+            records.push((member, record));
+        }
+        self.spread_cursors(room, &records);
+    }
+
+    pub(super) fn run_cursors(&mut self) {
+        while let Some((at, member, stage)) = self.cursors.resends.first().copied() {
+            if at > self.now {
+                break;
+            }
+            self.cursors.resends.pop_first();
+            let Some(own) = self.cursors.out.get(&member) else {
+                continue;
+            };
+            let (room, record, moved_at) = (own.room.clone(), own.record, own.moved_at);
+            if let Some(after) = RESEND_AFTER.get(stage + 1) {
+                self.cursors
+                    .resends
+                    .insert((moved_at.after(*after), member, stage + 1));
+            }
+            self.spread_cursors(&room, &[(member, record)]);
+        }
+        if !self.cursors.held.is_empty() {
+            let now = self.now;
+            self.cursors
+                .held
+                .retain(|_, (at, _)| now.since(*at) < HELD_FOR);
+        }
+    }
+
+    fn spread_cursors(&mut self, room: &RoomName, records: &[(MemberId, CursorRecord)]) {
+        let nodes: Vec<NodeName> = self
+            .watchers
+            .get(room)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        if nodes.is_empty() || records.is_empty() {
+            return;
+        }
+        let batches = batches(self.me.boot, records.iter().map(|(_, record)| *record));
+        for node in nodes {
+            let Some((conn, relay_to)) = self.route(&node) else {
+                continue;
+            };
+            let Some(link) = self.conns.get_mut(&conn) else {
+                continue;
+            };
+            if relay_to.is_none() && !link.room_for_cursors {
+                for (member, _) in records {
+                    if link.cursors_waiting.insert(*member, room.clone()).is_some() {
+                        self.counters.cursors_conflated_total += 1;
+                    }
+                }
+                continue;
+            }
+            self.counters.cursors_out_total += records.len() as u64;
+            for batch in &batches {
+                match &relay_to {
+                    None => self.send_datagram(conn, batch.clone(), false),
+                    Some(node) => self.send_datagram_relayed(conn, node.clone(), batch.clone()),
+                }
+            }
+        }
+    }
+
+    /// The link has room again: the newest positions that it could not take.
+    pub(super) fn send_waiting_cursors(&mut self, conn: ConnId) {
+        let Some(link) = self.conns.get_mut(&conn).filter(|link| link.up) else {
+            return;
+        };
+        let waiting = std::mem::take(&mut link.cursors_waiting);
+        let records: Vec<CursorRecord> = waiting
+            .keys()
+            .filter_map(|member| self.cursors.out.get(member))
+            .map(|own| own.record)
+            .collect();
+        self.send_records(conn, &records);
+    }
+
+    /// A node began to watch a room: where everybody here is.
+    pub(super) fn send_current_cursors(&mut self, node: &NodeName, room: &RoomName) {
+        let Some((conn, _)) = self.link_to(node) else {
+            return;
+        };
+        let members = self.cursors.rooms.get(room).into_iter().flatten();
+        let records: Vec<CursorRecord> = members
+            .filter_map(|member| self.cursors.out.get(member))
+            .map(|own| own.record)
+            .collect();
+        self.send_records(conn, &records);
+    }
+
+    /// After a link came up: where everybody is, in all rooms the node is known to watch.
+    pub(super) fn send_all_current_cursors(&mut self, node: &NodeName) {
+        let rooms: Vec<RoomName> = self
+            .cursors
+            .rooms
+            .keys()
+            .filter(|room| {
+                self.watchers
+                    .get(*room)
+                    .is_some_and(|nodes| nodes.contains(node))
+            })
+            .cloned()
+            .collect();
+        for room in rooms {
+            self.send_current_cursors(node, &room);
+        }
+    }
+
+    fn send_records(&mut self, conn: ConnId, records: &[CursorRecord]) {
+        if records.is_empty() {
+            return;
+        }
+        self.counters.cursors_out_total += records.len() as u64;
+        for batch in batches(self.me.boot, records.iter().copied()) {
+            self.send_datagram(conn, batch, false);
+        }
+    }
+
+    /// Positions from another node, directly or through a relay.
+    pub(super) fn cursor_batch(&mut self, origin: &OwnerId, records: &[CursorRecord]) {
+        if self
+            .boots
+            .get(&origin.node)
+            .is_some_and(|known| origin.boot < *known)
+        {
+            self.counters.cursors_stale_total += records.len() as u64;
+            return;
+        }
+        let mut rooms: BTreeMap<RoomName, Vec<Cursor>> = BTreeMap::new();
+        for record in records {
+            if let Some((room, cursor)) = self.take_cursor(origin, *record) {
+                rooms.entry(room).or_default().push(cursor);
+            }
+        }
+        for (room, items) in rooms {
+            self.counters.cursors_in_total += items.len() as u64;
+            self.emit(Event::Cursors { room, items });
+        }
+    }
+
+    /// A member is shown: a position that came before it need not wait any longer.
+    pub(super) fn release_cursor(&mut self, member: MemberId) {
+        if self.cursors.held.is_empty() {
+            return;
+        }
+        let Some(shown) = self.fold.get(member) else {
+            return;
+        };
+        let owner = OwnerId {
+            node: shown.node.clone(),
+            boot: shown.boot,
+        };
+        let handle = shown.row.handle;
+        if let Some((_, record)) = self.cursors.held.remove(&(owner.clone(), handle)) {
+            self.cursor_batch(&owner, &[record]);
+        }
+    }
+
+    pub(super) fn forget_held(&mut self, owner: &OwnerId) {
+        self.cursors.held.retain(|(other, _), _| other != owner);
+    }
+
+    fn take_cursor(
+        &mut self,
+        origin: &OwnerId,
+        record: CursorRecord,
+    ) -> Option<(RoomName, Cursor)> {
+        let in_order = self.holds(Rule::CursorOrder);
+        let known = self
+            .replicas
+            .get(origin)
+            .and_then(|replica| replica.table.by_handle(record.handle));
+        let shown = known
+            .and_then(|member| self.fold.get(member))
+            .filter(|shown| {
+                shown.node == origin.node
+                    && shown.boot == origin.boot
+                    && shown.row.handle == record.handle
+            });
+        let Some(shown) = shown else {
+            self.hold(origin, record);
+            return None;
+        };
+        let (member, room) = (shown.row.member, shown.row.room.clone());
+        if !self.own.rooms.contains(&room) {
+            return None;
+        }
+        let seen = &mut self.replicas.get_mut(origin)?.seen;
+        let stale = seen
+            .get(&member)
+            .is_some_and(|last| !is_newer(record, *last));
+        if stale && in_order {
+            self.counters.cursors_stale_total += 1;
+            return None;
+        }
+        seen.insert(member, (record.epoch, record.seq));
+        Some((
+            room,
+            Cursor {
+                member,
+                time_ms: record.time_ms,
+                x: record.x,
+                y: record.y,
+            },
+        ))
+    }
+
+    fn hold(&mut self, origin: &OwnerId, record: CursorRecord) {
+        if !self.holds(Rule::CursorHeld) {
+            return;
+        }
+        let key = (origin.clone(), record.handle);
+        let newer = match self.cursors.held.get(&key) {
+            Some((_, held)) => is_newer(record, (held.epoch, held.seq)),
+            None => self.cursors.held.len() < HELD_MAX,
+        };
+        if newer {
+            self.cursors.held.insert(key, (self.now, record));
+        }
+    }
+}
+
+/// Whether a position comes after the one with this epoch and number; numbers wrap.
+fn is_newer(record: CursorRecord, (epoch, seq): (u32, u32)) -> bool {
+    let ahead = record.seq.wrapping_sub(seq);
+    record.epoch > epoch || (record.epoch == epoch && ahead != 0 && ahead < u32::MAX / 2)
+}
+
+/// Positions packed into as few datagrams as they need.
+fn batches(boot: u64, records: impl Iterator<Item = CursorRecord>) -> Vec<Bytes> {
+    let mut datagrams = Vec::new();
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    for record in records {
+        let size = varint(record.handle)
+            + varint(record.epoch)
+            + varint(record.seq)
+            + varint(record.time_ms.into())
+            + 8;
+        if bytes + size > DATAGRAM_BYTES_MAX - 16 {
+            let records = std::mem::take(&mut batch);
+            datagrams.push(Datagram::Cursors { boot, records }.encode());
+            bytes = 0;
+        }
+        bytes += size;
+        batch.push(record);
+    }
+    let records = batch;
+    datagrams.push(Datagram::Cursors { boot, records }.encode());
+    datagrams
+}
+
+/// Bytes of a number in postcard's varint.
+fn varint(value: u32) -> usize {
+    let bits = (32 - value.leading_zeros()).max(1) as usize;
+    bits.div_ceil(7)
+}

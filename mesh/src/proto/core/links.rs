@@ -1,0 +1,607 @@
+//! Links: who is connected, whether to believe the Hello, which of two connections to keep, and
+//! when to dial.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::super::event::{CloseCode, Event, Lane, Output};
+use super::super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
+use super::super::wire::{Frame, Hello, OwnerId, VERSION, VERSION_OLDEST};
+use super::Core;
+use super::messages::Outgoing;
+use super::snapshot::Serving;
+
+/// Known peers are redialled at least this often (protocol §2).
+const REDIAL_MAX: Duration = Duration::from_millis(1_000);
+const REDIAL_MIN: Duration = Duration::from_millis(700);
+/// Of two nodes the one with the lesser name dials; the other waits this long before it does too.
+const DIAL_HEAD_START: Duration = Duration::from_millis(400);
+/// After a refusal there is little hope: somebody has to change something first.
+const REFUSED_REDIAL: Duration = Duration::from_secs(5);
+/// A dial without any answer counts as failed.
+const DIAL_LOST: Duration = Duration::from_secs(6);
+/// A connection that heard nothing for this long gives way to a new one, whoever dialled it:
+/// heartbeats come every 0.5 s.
+const SILENT: Duration = Duration::from_millis(1_500);
+/// A connection without a Hello is closed after this long.
+const HELLO_MAX: Duration = Duration::from_secs(5);
+/// What may arrive on other lanes before the Hello does.
+const EARLY_BYTES_MAX: usize = 512 * 1024;
+/// An address that was learned from others is forgotten when its node has been away this long.
+const ADDRESS_KEPT: Duration = Duration::from_secs(3_600);
+
+/// One authenticated connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) peer: NodeName,
+    addr: SocketAddr,
+    dialled: bool,
+    opened_at: Time,
+    pub(super) heard_at: Time,
+    hello: Option<Hello>,
+    pub(super) up: bool,
+    pub(super) rtt: Duration,
+    pub(super) room_for_cursors: bool,
+    unsent: [usize; 3],
+    /// Own operations handed to the transport.
+    pub(super) pushed: u64,
+    /// A push was skipped; a digest has to tell the peer when there is room again.
+    pub(super) behind: bool,
+    early: Vec<(Lane, Frame)>,
+    early_bytes: usize,
+    pub(super) serving: Serving,
+    pub(super) outgoing: Outgoing,
+    /// Own members whose newest position this peer has not been sent.
+    pub(super) cursors_waiting: BTreeMap<MemberId, RoomName>,
+}
+
+impl Conn {
+    pub(super) fn boot(&self) -> Boot {
+        self.hello.as_ref().map_or(0, |hello| hello.boot)
+    }
+
+    pub(super) fn unsent(&self, lane: Lane) -> usize {
+        self.unsent[lane as usize]
+    }
+
+    pub(super) fn unsent_mut(&mut self, lane: Lane) -> &mut usize {
+        &mut self.unsent[lane as usize]
+    }
+}
+
+/// What outlives a connection to a node.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) up: Option<ConnId>,
+    pub(super) region: String,
+    pub(super) addr: Option<SocketAddr>,
+    pub(super) refused: Option<(CloseCode, String)>,
+    /// The last message number sent to it per room, whatever the path.
+    pub(super) sent: BTreeMap<RoomName, u64>,
+    /// Own operations sent to it through a relay, or before its last link broke.
+    pub(super) pushed: u64,
+    /// Since when, and for which boot, others say that this node lacks something of it.
+    pub(super) behind: Option<(Time, Boot)>,
+}
+
+/// An address worth dialling.
+#[derive(Debug)]
+pub(super) struct Dial {
+    /// The node configured there; finding another one is an error.
+    configured: Option<NodeName>,
+    /// The node last found there.
+    found: Option<NodeName>,
+    seed: bool,
+    itself: bool,
+    next: Time,
+    pending: Option<Time>,
+    useful_at: Time,
+}
+
+impl Core {
+    /// Connections that are up, one per peer.
+    pub(super) fn up_conns(&self) -> Vec<ConnId> {
+        self.peers.values().filter_map(|peer| peer.up).collect()
+    }
+
+    /// The connection to a node that is up.
+    pub(super) fn link_to(&self, node: &NodeName) -> Option<(ConnId, &Conn)> {
+        let conn = self.peers.get(node)?.up?;
+        Some((conn, self.conns.get(&conn)?))
+    }
+
+    /// The node at the other end of a connection that is up.
+    pub(super) fn peer_of(&self, conn: ConnId) -> Option<NodeName> {
+        let link = self.conns.get(&conn)?;
+        link.up.then(|| link.peer.clone())
+    }
+
+    pub(super) fn take_seeds(&mut self) {
+        let own = self.config.advertise;
+        for (name, addr) in self.config.seeds.clone() {
+            if addr == own || name.as_ref() == Some(&self.me.node) {
+                continue;
+            }
+            self.learn_address(addr, name.as_ref(), true);
+            if let (Some(name), Some(dial)) = (name, self.dials.get_mut(&addr)) {
+                dial.configured = Some(name);
+            }
+        }
+    }
+
+    /// Notes where a node may be reached.
+    pub(super) fn learn_address(&mut self, addr: SocketAddr, node: Option<&NodeName>, seed: bool) {
+        if addr == self.config.advertise || addr.port() == 0 || node == Some(&self.me.node) {
+            return;
+        }
+        let wait = match node {
+            Some(node) if *node < self.me.node => DIAL_HEAD_START,
+            _ => Duration::ZERO,
+        };
+        let now = self.now;
+        let dial = self.dials.entry(addr).or_insert_with(|| Dial {
+            configured: None,
+            found: None,
+            seed,
+            itself: false,
+            next: now.after(wait),
+            pending: None,
+            useful_at: now,
+        });
+        dial.useful_at = now;
+        if let Some(node) = node {
+            dial.found = Some(node.clone());
+        }
+    }
+
+    pub(super) fn connected(
+        &mut self,
+        conn: ConnId,
+        peer: NodeName,
+        addr: SocketAddr,
+        dialled: bool,
+    ) {
+        if dialled && let Some(dial) = self.dials.get_mut(&addr) {
+            dial.pending = None;
+            dial.next = self.now.after(REDIAL_MAX);
+        }
+        let hello = Frame::Hello(Hello {
+            version: VERSION,
+            version_oldest: VERSION_OLDEST,
+            cluster: self.config.cluster.as_str().to_owned(),
+            node: self.me.node.clone(),
+            boot: self.me.boot,
+            bump: self.swim.bump(),
+            region: self.config.region.clone(),
+            advertise: self.config.advertise,
+            capabilities: 0,
+            your_boot: self.boots.get(&peer).copied().unwrap_or(0),
+        });
+        self.conns.insert(
+            conn,
+            Conn {
+                peer,
+                addr,
+                dialled,
+                opened_at: self.now,
+                heard_at: self.now,
+                hello: None,
+                up: false,
+                rtt: Duration::ZERO,
+                room_for_cursors: true,
+                unsent: [0; 3],
+                pushed: 0,
+                behind: false,
+                early: Vec::new(),
+                early_bytes: 0,
+                serving: Serving::default(),
+                outgoing: Outgoing::default(),
+                cursors_waiting: BTreeMap::new(),
+            },
+        );
+        self.send(conn, Lane::Presence, &hello);
+    }
+
+    /// What overtook the Hello on another stream waits for it.
+    pub(super) fn early(&mut self, conn: ConnId, lane: Lane, frame: Frame, bytes: usize) {
+        let Some(link) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        link.early_bytes += bytes;
+        if lane == Lane::Presence || link.early_bytes > EARLY_BYTES_MAX {
+            let reason = "the first frame must be a Hello".to_owned();
+            return self.misbehaved(conn, CloseCode::Protocol, reason);
+        }
+        link.early.push((lane, frame));
+    }
+
+    pub(super) fn hello(&mut self, conn: ConnId, hello: Hello) {
+        let Some(link) = self.conns.get(&conn) else {
+            return;
+        };
+        let peer = link.peer.clone();
+        if peer == self.me.node && hello.boot == self.me.boot {
+            // A seed list may name this node itself by another address.
+            if let Some(dial) = self.dials.get_mut(&link.addr) {
+                dial.itself = true;
+            }
+            return self.close(
+                conn,
+                CloseCode::Superseded,
+                "a connection to itself".to_owned(),
+            );
+        }
+        if let Err((code, reason)) = self.judge(link, &hello) {
+            return self.refuse(conn, code, reason);
+        }
+        if hello.your_boot > self.me.boot {
+            return self.raise_boot(hello.your_boot);
+        }
+        let known = self.boots.get(&peer).copied().unwrap_or(0);
+        if hello.boot < known {
+            let reason = format!("boot {} is older than the known {known}", hello.boot);
+            return self.close(conn, CloseCode::Superseded, reason);
+        }
+        if let Some((old, existing)) = self.link_to(&peer) {
+            if !self.replaces(link, hello.boot, existing) {
+                let reason = "another connection to this node stays".to_owned();
+                return self.close(conn, CloseCode::Superseded, reason);
+            }
+            self.counters.links_superseded_total += 1;
+            self.take_down(old);
+            self.close(
+                old,
+                CloseCode::Superseded,
+                "replaced by another connection".to_owned(),
+            );
+        }
+        self.link_up(conn, hello);
+    }
+
+    pub(super) fn disconnected(&mut self, conn: ConnId, clean: bool) {
+        let Some(link) = self.conns.get(&conn) else {
+            return;
+        };
+        let (peer, addr, up, dialled) = (link.peer.clone(), link.addr, link.up, link.dialled);
+        if up {
+            self.take_down(conn);
+            self.emit(Event::LinkDown {
+                peer: peer.clone(),
+                clean,
+            });
+            let wait = self.redial_wait(&peer);
+            for dial in self.dials.values_mut().filter(|dial| dial.is_of(&peer)) {
+                dial.next = self.now.after(wait);
+            }
+        } else if dialled && let Some(dial) = self.dials.get_mut(&addr) {
+            dial.next = self.now.after(REFUSED_REDIAL);
+        }
+        self.conns.remove(&conn);
+        if clean {
+            self.departed(&peer);
+        }
+        self.check_visibility();
+        self.check_relays();
+    }
+
+    pub(super) fn dial_failed(&mut self, addr: SocketAddr) {
+        let wait = self.rng.random_range(REDIAL_MIN..=REDIAL_MAX);
+        if let Some(dial) = self.dials.get_mut(&addr) {
+            dial.pending = None;
+            dial.next = self.now.after(wait);
+        }
+    }
+
+    pub(super) fn drained(&mut self, conn: ConnId, lane: Lane, bytes: usize) {
+        let Some(link) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        let unsent = link.unsent_mut(lane);
+        *unsent = unsent.saturating_sub(bytes);
+        match lane {
+            Lane::Presence => {
+                if link.behind
+                    && link.unsent(Lane::Presence) < super::owner::PRESENCE_UNSENT_MAX / 2
+                {
+                    link.behind = false;
+                    link.pushed = self.log.seq();
+                    self.send_digest(conn);
+                }
+            }
+            Lane::Messages => self.pump_messages(conn),
+            Lane::Bulk => self.pump_bulk(conn),
+        }
+    }
+
+    pub(super) fn path(&mut self, conn: ConnId, rtt: Duration, room_for_cursors: bool) {
+        if let Some(link) = self.conns.get_mut(&conn) {
+            link.rtt = rtt;
+            link.room_for_cursors = room_for_cursors;
+            if room_for_cursors {
+                self.send_waiting_cursors(conn);
+            }
+        }
+    }
+
+    /// The peer broke the protocol: its link is closed, with a reason.
+    pub(super) fn misbehaved(&mut self, conn: ConnId, code: CloseCode, reason: String) {
+        self.counters.frames_refused_total += 1;
+        let Some(link) = self.conns.get(&conn) else {
+            return;
+        };
+        let (peer, up) = (link.peer.clone(), link.up);
+        self.note_refusal(&peer, code, &reason);
+        if up {
+            self.take_down(conn);
+            self.emit(Event::LinkDown {
+                peer: peer.clone(),
+                clean: false,
+            });
+        }
+        for dial in self.dials.values_mut().filter(|dial| dial.is_of(&peer)) {
+            dial.next = self.now.after(REFUSED_REDIAL);
+        }
+        self.close(conn, code, reason);
+        self.check_visibility();
+    }
+
+    pub(super) fn close_all(&mut self, reason: &str) {
+        let conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        for conn in conns {
+            if let Some(peer) = self.peer_of(conn) {
+                self.take_down(conn);
+                self.emit(Event::LinkDown { peer, clean: false });
+            }
+            self.close(conn, CloseCode::Superseded, reason.to_owned());
+        }
+        for dial in self.dials.values_mut() {
+            dial.next = self.now;
+        }
+    }
+
+    /// Dials who is not linked, gives up on who says nothing, forgets who is long gone.
+    pub(super) fn check_links(&mut self) {
+        let now = self.now;
+        let mute: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, link)| !link.up && now.since(link.opened_at) >= HELLO_MAX)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in mute {
+            self.misbehaved(conn, CloseCode::Protocol, "no Hello within 5 s".to_owned());
+        }
+        if self.leaving {
+            return;
+        }
+        let linked: Vec<NodeName> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.up.is_some())
+            .map(|(node, _)| node.clone())
+            .collect();
+        let opening: Vec<SocketAddr> = self
+            .conns
+            .values()
+            .filter(|c| !c.up && c.dialled)
+            .map(|c| c.addr)
+            .collect();
+        let mut due = Vec::new();
+        self.dials.retain(|addr, dial| {
+            if dial.itself || linked.iter().any(|node| dial.is_of(node)) {
+                dial.useful_at = now;
+                dial.pending = None;
+                return true;
+            }
+            if !dial.seed && now.since(dial.useful_at) >= ADDRESS_KEPT {
+                return false;
+            }
+            if dial
+                .pending
+                .is_some_and(|since| now.since(since) >= DIAL_LOST)
+            {
+                dial.pending = None;
+            }
+            if dial.pending.is_none() && now >= dial.next && !opening.contains(addr) {
+                dial.pending = Some(now);
+                due.push((
+                    *addr,
+                    dial.configured.clone().or_else(|| dial.found.clone()),
+                ));
+            }
+            true
+        });
+        for (addr, peer) in due {
+            self.out.push_back(Output::Dial { addr, peer });
+        }
+    }
+
+    /// A node is long gone: nothing of it is kept but what the configuration says.
+    pub(super) fn forget_node(&mut self, node: &NodeName) {
+        self.boots.remove(node);
+        self.peers.remove(node);
+        self.relay.forget(node);
+    }
+
+    fn link_up(&mut self, conn: ConnId, hello: Hello) {
+        let owner = OwnerId {
+            node: hello.node.clone(),
+            boot: hello.boot,
+        };
+        let (region, advertise) = (hello.region.clone(), hello.advertise);
+        if !self.adopt(&owner) {
+            let reason = "this node keeps no more nodes in mind".to_owned();
+            return self.close(conn, CloseCode::Limit, reason);
+        }
+        let Some(link) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        link.up = true;
+        link.pushed = self.log.seq();
+        let early = std::mem::take(&mut link.early);
+        let (addr, dialled) = (link.addr, link.dialled);
+        let swim_id = self.swim.id_of(&hello);
+        link.hello = Some(hello);
+        if dialled && let Some(dial) = self.dials.get_mut(&addr) {
+            dial.found = Some(owner.node.clone());
+        }
+        let peer = self.peers.entry(owner.node.clone()).or_default();
+        let was_down = peer.up.is_none();
+        peer.up = Some(conn);
+        peer.region.clone_from(&region);
+        peer.addr = Some(advertise);
+        peer.refused = None;
+        peer.behind = None;
+        self.learn_address(advertise, Some(&owner.node), false);
+        if was_down {
+            self.emit(Event::LinkUp {
+                peer: owner.node.clone(),
+                region,
+                boot: owner.boot,
+            });
+        }
+        self.touch(&owner);
+        self.check_visibility();
+        self.check_relays();
+        self.send_members(conn);
+        self.send_digest(conn);
+        self.send_heads(&owner.node);
+        self.send_all_current_cursors(&owner.node);
+        self.announce_to(swim_id);
+        for (_, frame) in early {
+            self.dispatch(conn, frame);
+        }
+    }
+
+    /// The connection is not the link to its peer any more; it may still have to be closed.
+    fn take_down(&mut self, conn: ConnId) {
+        let Some(link) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        link.up = false;
+        let (node, pushed) = (link.peer.clone(), link.pushed);
+        if let Some(peer) = self.peers.get_mut(&node)
+            && peer.up == Some(conn)
+        {
+            peer.up = None;
+            peer.pushed = pushed;
+        }
+        self.drop_pulls(conn);
+    }
+
+    fn judge(&self, link: &Conn, hello: &Hello) -> Result<(), (CloseCode, String)> {
+        if hello.version < VERSION_OLDEST || hello.version_oldest > VERSION {
+            return Err((
+                CloseCode::Version,
+                format!(
+                    "it speaks protocol versions {} to {}, this node {VERSION_OLDEST} to {VERSION}",
+                    hello.version_oldest, hello.version
+                ),
+            ));
+        }
+        if hello.cluster != self.config.cluster.as_str() {
+            return Err((
+                CloseCode::Cluster,
+                format!(
+                    "it belongs to cluster {:?}, this node to {:?}",
+                    hello.cluster,
+                    self.config.cluster.as_str()
+                ),
+            ));
+        }
+        if hello.node != link.peer {
+            return Err((
+                CloseCode::Name,
+                format!(
+                    "it claims to be {}, its certificate says {}",
+                    hello.node, link.peer
+                ),
+            ));
+        }
+        if hello.node == self.me.node {
+            return Err((
+                CloseCode::Name,
+                format!(
+                    "another process runs as {}, this node's own name",
+                    hello.node
+                ),
+            ));
+        }
+        let expected = self
+            .dials
+            .get(&link.addr)
+            .filter(|_| link.dialled)
+            .and_then(|dial| dial.configured.as_ref());
+        match expected {
+            Some(expected) if *expected != hello.node => Err((
+                CloseCode::Name,
+                format!(
+                    "{} is configured as {expected}, but {} is there",
+                    link.addr, hello.node
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a connection takes the place of the one that is up. Both ends decide alike: a newer
+    /// boot wins; then a connection dialled by the lesser name; then the newer one. One that has
+    /// gone silent wins against nobody.
+    fn replaces(&self, new: &Conn, boot: Boot, old: &Conn) -> bool {
+        let by_lesser = |link: &Conn| link.dialled == (self.me.node < link.peer);
+        boot > old.boot()
+            || by_lesser(new) >= by_lesser(old)
+            || self.now.since(old.heard_at) >= SILENT
+    }
+
+    fn refuse(&mut self, conn: ConnId, code: CloseCode, reason: String) {
+        let Some(link) = self.conns.get(&conn) else {
+            return;
+        };
+        let (peer, addr, dialled) = (link.peer.clone(), link.addr, link.dialled);
+        self.note_refusal(&peer, code, &reason);
+        if dialled && let Some(dial) = self.dials.get_mut(&addr) {
+            dial.next = self.now.after(REFUSED_REDIAL);
+        }
+        self.close(conn, code, reason);
+    }
+
+    fn note_refusal(&mut self, node: &NodeName, code: CloseCode, reason: &str) {
+        self.counters.refusals_total += 1;
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.refused = Some((code, reason.to_owned()));
+        }
+        self.emit(Event::Refused {
+            peer: node.clone(),
+            code,
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn close(&mut self, conn: ConnId, code: CloseCode, reason: String) {
+        if self.conns.remove(&conn).is_some() {
+            self.out.push_back(Output::Close { conn, code, reason });
+        }
+    }
+
+    fn redial_wait(&mut self, peer: &NodeName) -> Duration {
+        let head_start = if *peer < self.me.node {
+            DIAL_HEAD_START
+        } else {
+            Duration::ZERO
+        };
+        head_start
+            + self
+                .rng
+                .random_range(Duration::ZERO..=Duration::from_millis(100))
+    }
+}
+
+impl Dial {
+    fn is_of(&self, node: &NodeName) -> bool {
+        self.found.as_ref().or(self.configured.as_ref()) == Some(node)
+    }
+}

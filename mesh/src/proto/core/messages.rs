@@ -1,0 +1,656 @@
+//! The message lane: numbering, rings, gaps, and what gives way on a slow link.
+//!
+//! Numbers rise per origin and boot over all rooms; each frame says from where to where it makes
+//! its receiver complete in its room, so a room nobody used for a while needs no memory at all.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::super::MESSAGE_BYTES_MAX;
+use super::super::event::{Event, Lane, Message, MessageKind};
+use super::super::identity::{ConnId, MemberId, NodeName, RoomName, Time};
+use super::super::rule::Rule;
+use super::super::wire::{Frame, MessagePull, Messages, OwnerId};
+use super::Core;
+
+/// What a ring keeps of a room.
+const RING_MESSAGES: usize = 256;
+const RING_BYTES: usize = 64 * 1024;
+const RING_AGE: Duration = Duration::from_secs(30);
+/// Unsent message bytes to a peer beyond which a link counts as slow.
+const UNSENT_MAX: usize = 256 * 1024;
+/// Payload bytes after which a frame is full.
+const FRAME_PAYLOAD: usize = 48 * 1024;
+/// A gap is asked about again after this long, and given up after that long.
+const GAP_ASK: Duration = Duration::from_millis(500);
+const GAP_MAX: Duration = Duration::from_secs(2);
+/// Bytes that wait behind one gap.
+const GAP_BYTES: usize = 256 * 1024;
+
+/// Everything the node knows of messages.
+#[derive(Debug, Default)]
+pub(super) struct Messaging {
+    /// The last number this node gave.
+    last: u64,
+    rings: BTreeMap<RoomName, Ring>,
+    incoming: BTreeMap<RoomName, BTreeMap<OwnerId, Incoming>>,
+    gaps: BTreeSet<(RoomName, OwnerId)>,
+    /// When to look at a room's ring next.
+    expiry: VecDeque<(Time, RoomName)>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    items: VecDeque<Kept>,
+    bytes: usize,
+    /// The last number of this node in the room.
+    own_last: u64,
+    /// Everything after this number is in the ring, per origin.
+    floors: BTreeMap<OwnerId, u64>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    at: Time,
+    origin: OwnerId,
+    number: u64,
+    message: Message,
+}
+
+impl Ring {
+    fn keep(&mut self, now: Time, origin: &OwnerId, base: u64, number: u64, message: Message) {
+        self.floors.entry(origin.clone()).or_insert(base);
+        self.bytes += message.payload.len();
+        self.items.push_back(Kept {
+            at: now,
+            origin: origin.clone(),
+            number,
+            message,
+        });
+        while self.items.len() > 1 && (self.items.len() > RING_MESSAGES || self.bytes > RING_BYTES)
+        {
+            self.drop_oldest();
+        }
+    }
+
+    fn expire(&mut self, now: Time) {
+        while self
+            .items
+            .front()
+            .is_some_and(|kept| now.since(kept.at) >= RING_AGE)
+        {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(kept) = self.items.pop_front() {
+            self.bytes -= kept.message.payload.len();
+            let floor = self.floors.entry(kept.origin).or_insert(0);
+            *floor = (*floor).max(kept.number);
+        }
+    }
+}
+
+/// How far one origin's messages in one room have been delivered.
+#[derive(Debug)]
+struct Incoming {
+    last: u64,
+    gap: Option<Gap>,
+}
+
+#[derive(Debug)]
+struct Gap {
+    since: Time,
+    asked_at: Time,
+    waiting: BTreeMap<u64, Messages>,
+    bytes: usize,
+}
+
+/// Messages for one peer that its link has not taken yet.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    queue: VecDeque<Parcel>,
+    bytes: usize,
+}
+
+/// A batch and for whom: for the peer itself, or for a node it relays to.
+#[derive(Debug)]
+struct Parcel {
+    relay_to: Option<NodeName>,
+    body: Messages,
+}
+
+impl Core {
+    /// Numbers the messages of this node's clients and sends them to who is interested.
+    pub(super) fn publish(&mut self, room: RoomName, items: Vec<Message>) {
+        let me = self.me.clone();
+        let now = self.now;
+        let mut numbered = Vec::with_capacity(items.len());
+        let fresh = !self.messages.rings.contains_key(&room);
+        let ring = self.messages.rings.entry(room.clone()).or_default();
+        let mut base = ring.own_last;
+        for message in items {
+            if message.payload.len() > MESSAGE_BYTES_MAX {
+                continue;
+            }
+            self.messages.last += 1;
+            let number = self.messages.last;
+            ring.keep(now, &me, base, number, message.clone());
+            ring.own_last = number;
+            base = number;
+            numbered.push((number, message));
+        }
+        if fresh {
+            self.messages
+                .expiry
+                .push_back((now.after(RING_AGE), room.clone()));
+        }
+        let Some(to) = numbered.last().map(|(number, _)| *number) else {
+            return;
+        };
+        let nodes: Vec<NodeName> = self
+            .watchers
+            .get(&room)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        for node in nodes {
+            self.send_messages(&node, &room, to, &numbered);
+        }
+    }
+
+    fn send_messages(
+        &mut self,
+        node: &NodeName,
+        room: &RoomName,
+        to: u64,
+        items: &[(u64, Message)],
+    ) {
+        let Some((conn, relay_to)) = self.route(node) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
+        let mut base = peer.sent.insert(room.clone(), to).unwrap_or(0);
+        let mut rest = items;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let full = rest.iter().position(|(_, message)| {
+                let before = bytes;
+                bytes += message.payload.len();
+                before > 0 && bytes > FRAME_PAYLOAD
+            });
+            let (now, later) = rest.split_at(full.unwrap_or(rest.len()));
+            rest = later;
+            let last = now.last().map_or(to, |(number, _)| *number);
+            let body = Messages {
+                origin: self.me.clone(),
+                room: room.clone(),
+                base,
+                to: last,
+                lost: 0,
+                items: now.to_vec(),
+            };
+            base = last;
+            self.enqueue(
+                conn,
+                Parcel {
+                    relay_to: relay_to.clone(),
+                    body,
+                },
+            );
+        }
+    }
+
+    /// Tells a node how far a room's messages are, so that it notices what it missed.
+    pub(super) fn send_head(&mut self, node: &NodeName, room: &RoomName) {
+        let Some((conn, relay_to)) = self.route(node) else {
+            return;
+        };
+        let head = self
+            .messages
+            .rings
+            .get(room)
+            .map_or(0, |ring| ring.own_last);
+        let head = if head == 0 { self.messages.last } else { head };
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.sent.insert(room.clone(), head);
+        }
+        self.enqueue(
+            conn,
+            Parcel {
+                relay_to,
+                body: Messages {
+                    origin: self.me.clone(),
+                    room: room.clone(),
+                    base: head,
+                    to: head,
+                    lost: 0,
+                    items: Vec::new(),
+                },
+            },
+        );
+    }
+
+    /// After a link came up: heads of every room with recent messages that the node is interested in.
+    pub(super) fn send_heads(&mut self, node: &NodeName) {
+        if !self.holds(Rule::HeadsOnLinkUp) {
+            return;
+        }
+        let rooms: Vec<RoomName> = self
+            .messages
+            .rings
+            .iter()
+            .filter(|(_, ring)| ring.own_last > 0)
+            .filter(|(room, _)| {
+                self.watchers
+                    .get(*room)
+                    .is_some_and(|nodes| nodes.contains(node))
+            })
+            .map(|(room, _)| room.clone())
+            .collect();
+        for room in rooms {
+            self.send_head(node, &room);
+        }
+    }
+
+    fn enqueue(&mut self, conn: ConnId, parcel: Parcel) {
+        let Some(link) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        link.outgoing.bytes += size(&parcel.body);
+        link.outgoing.queue.push_back(parcel);
+        self.pump_messages(conn);
+        self.conflate(conn);
+    }
+
+    /// Hands queued messages to the transport as it takes them.
+    pub(super) fn pump_messages(&mut self, conn: ConnId) {
+        while let Some(link) = self.conns.get_mut(&conn) {
+            if link.unsent(Lane::Messages) > UNSENT_MAX {
+                return;
+            }
+            let Some(parcel) = link.outgoing.queue.pop_front() else {
+                return;
+            };
+            link.outgoing.bytes -= size(&parcel.body);
+            self.counters.messages_out_total += parcel.body.items.len() as u64;
+            let frame = Frame::Messages(parcel.body);
+            match parcel.relay_to {
+                None => self.send(conn, Lane::Messages, &frame),
+                Some(node) => self.send_relayed(conn, Lane::Messages, node, &frame),
+            }
+        }
+    }
+
+    /// On a slow link the newest tutorial message of each sender stays and events are refused.
+    fn conflate(&mut self, conn: ConnId) {
+        let Some(link) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        let outgoing = &mut link.outgoing;
+        if outgoing.bytes <= UNSENT_MAX {
+            return;
+        }
+        let mut newest: BTreeSet<(RoomName, MemberId)> = BTreeSet::new();
+        let mut refused = Vec::new();
+        let mut bytes = 0;
+        for parcel in outgoing.queue.iter_mut().rev() {
+            let room = parcel.body.room.clone();
+            let mut kept: Vec<(u64, Message)> = Vec::new();
+            for (number, message) in parcel.body.items.drain(..).rev() {
+                let keeps = match message.kind {
+                    MessageKind::Tutorial => newest.insert((room.clone(), message.sender)),
+                    MessageKind::Event => bytes + message.payload.len() <= UNSENT_MAX,
+                };
+                if keeps {
+                    bytes += message.payload.len();
+                    kept.push((number, message));
+                } else if message.kind == MessageKind::Tutorial {
+                    self.counters.messages_conflated_total += 1;
+                } else {
+                    self.counters.messages_refused_total += 1;
+                    refused.push((room.clone(), message.sender));
+                }
+            }
+            kept.reverse();
+            parcel.body.items = kept;
+        }
+        // Parcels that were emptied are joined with the next of their room, so that the queue is
+        // bounded by what it carries.
+        let mut joined: Vec<Parcel> = Vec::new();
+        for parcel in outgoing.queue.drain(..) {
+            match joined.last_mut() {
+                Some(before)
+                    if before.body.room == parcel.body.room
+                        && before.relay_to == parcel.relay_to
+                        && before.body.to == parcel.body.base
+                        && (before.body.items.is_empty() || parcel.body.items.is_empty()) =>
+                {
+                    before.body.to = parcel.body.to;
+                    before.body.items.extend(parcel.body.items);
+                }
+                _ => joined.push(parcel),
+            }
+        }
+        outgoing.bytes = joined.iter().map(|parcel| size(&parcel.body)).sum();
+        outgoing.queue = joined.into();
+        for (room, sender) in refused {
+            self.emit(Event::MessageRefused { room, sender });
+        }
+    }
+
+    /// Messages of `origin` directly, through a relay, or in answer to a pull.
+    pub(super) fn messages_frame(
+        &mut self,
+        conn: ConnId,
+        origin: Option<&OwnerId>,
+        frame: Messages,
+    ) {
+        let Some(peer) = self.peer_of(conn) else {
+            return;
+        };
+        let said_by = origin.map_or(&peer, |origin| &origin.node);
+        let asked = self
+            .messages
+            .gaps
+            .contains(&(frame.room.clone(), frame.origin.clone()));
+        if frame.origin.node == self.me.node || (frame.origin.node != *said_by && !asked) {
+            // A late answer of a third party to a pull that somebody else answered first.
+            return;
+        }
+        if !self.adopt(&frame.origin) || !self.own.rooms.contains(&frame.room) {
+            return;
+        }
+        self.take_messages(frame);
+    }
+
+    fn take_messages(&mut self, frame: Messages) {
+        let ignores_duplicates = self.holds(Rule::MessageDuplicateIsIgnored);
+        let pulls_gaps = self.holds(Rule::MessageGapIsPulled);
+        let now = self.now;
+        let key = (frame.room.clone(), frame.origin.clone());
+        let origins = self
+            .messages
+            .incoming
+            .entry(frame.room.clone())
+            .or_default();
+        let state = origins.entry(frame.origin.clone()).or_insert(Incoming {
+            last: frame.base,
+            gap: None,
+        });
+        if frame.to <= state.last && ignores_duplicates {
+            self.counters.messages_duplicate_total += frame.items.len() as u64;
+            return;
+        }
+        if frame.base <= state.last || !pulls_gaps {
+            self.deliver_messages(frame);
+            self.close_gap(&key);
+            return;
+        }
+        let gap = state.gap.get_or_insert_with(|| Gap {
+            since: now,
+            asked_at: Time(0),
+            waiting: BTreeMap::new(),
+            bytes: 0,
+        });
+        let fresh = gap.waiting.is_empty();
+        gap.bytes += size(&frame);
+        let replaced = gap.waiting.insert(frame.base, frame);
+        gap.bytes -= replaced.as_ref().map_or(0, size);
+        let full = gap.bytes > GAP_BYTES;
+        self.messages.gaps.insert(key.clone());
+        if fresh {
+            self.counters.message_gaps_total += 1;
+            self.ask_for_gap(&key);
+        }
+        if full {
+            self.give_up_gap(&key);
+        }
+    }
+
+    /// Delivers what is new in a frame that follows what was delivered.
+    fn deliver_messages(&mut self, frame: Messages) {
+        let ignores_duplicates = self.holds(Rule::MessageDuplicateIsIgnored);
+        let now = self.now;
+        let Some(state) = self
+            .messages
+            .incoming
+            .get_mut(&frame.room)
+            .and_then(|origins| origins.get_mut(&frame.origin))
+        else {
+            return;
+        };
+        let last = state.last;
+        state.last = last.max(frame.to);
+        let fresh: Vec<(u64, Message)> = frame
+            .items
+            .into_iter()
+            .filter(|(number, _)| *number > last || !ignores_duplicates)
+            .collect();
+        self.counters.messages_in_total += fresh.len() as u64;
+        self.counters.messages_lost_total += frame.lost;
+        if fresh.is_empty() && frame.lost == 0 {
+            return;
+        }
+        if !self.messages.rings.contains_key(&frame.room) {
+            self.messages
+                .expiry
+                .push_back((now.after(RING_AGE), frame.room.clone()));
+        }
+        let ring = self.messages.rings.entry(frame.room.clone()).or_default();
+        let mut items = Vec::with_capacity(fresh.len());
+        for (number, message) in fresh {
+            ring.keep(now, &frame.origin, frame.base, number, message.clone());
+            items.push(message);
+        }
+        self.emit(Event::Messages {
+            room: frame.room,
+            origin: frame.origin.node,
+            items,
+            lost: frame.lost,
+        });
+    }
+
+    /// Delivers what waited behind a gap and now follows; asks about the next one.
+    fn close_gap(&mut self, key: &(RoomName, OwnerId)) {
+        loop {
+            let Some(state) = self
+                .messages
+                .incoming
+                .get_mut(&key.0)
+                .and_then(|origins| origins.get_mut(&key.1))
+            else {
+                return;
+            };
+            let Some(gap) = state.gap.as_mut() else {
+                return;
+            };
+            match gap.waiting.first_key_value() {
+                None => {
+                    state.gap = None;
+                    self.messages.gaps.remove(key);
+                    return;
+                }
+                Some((base, _)) if *base <= state.last => {
+                    let Some((_, frame)) = gap.waiting.pop_first() else {
+                        return;
+                    };
+                    gap.bytes -= size(&frame);
+                    self.deliver_messages(frame);
+                }
+                Some(_) => return self.ask_for_gap(key),
+            }
+        }
+    }
+
+    /// Asks the origin, else any linked node that is interested in the room.
+    fn ask_for_gap(&mut self, key: &(RoomName, OwnerId)) {
+        let (room, origin) = key;
+        let now = self.now;
+        let Some((from, to)) = self.gap_range(key, now) else {
+            return;
+        };
+        let direct = self.link_to(&origin.node).map(|(conn, _)| conn);
+        let others = self.watchers.get(room).into_iter().flatten();
+        let any = others
+            .filter_map(|node| self.link_to(node))
+            .map(|(conn, _)| conn)
+            .next();
+        if let Some(conn) = direct.or(any) {
+            let frame = Frame::MessagePull(MessagePull {
+                origin: origin.clone(),
+                room: room.clone(),
+                from,
+                to,
+            });
+            self.send(conn, Lane::Messages, &frame);
+        }
+    }
+
+    fn gap_range(&mut self, key: &(RoomName, OwnerId), now: Time) -> Option<(u64, u64)> {
+        let state = self.messages.incoming.get_mut(&key.0)?.get_mut(&key.1)?;
+        let gap = state.gap.as_mut()?;
+        gap.asked_at = now;
+        Some((state.last, *gap.waiting.first_key_value()?.0))
+    }
+
+    /// Answers a pull from the ring.
+    pub(super) fn messages_pulled(&mut self, conn: ConnId, pull: &MessagePull) {
+        let ring = self.messages.rings.get(&pull.room);
+        let wanted = |kept: &&Kept| {
+            kept.origin == pull.origin && kept.number > pull.from && kept.number <= pull.to
+        };
+        let complete = ring
+            .and_then(|ring| ring.floors.get(&pull.origin))
+            .is_some_and(|floor| *floor <= pull.from);
+        let items: Vec<(u64, Message)> = ring
+            .map(|ring| &ring.items)
+            .into_iter()
+            .flatten()
+            .filter(wanted)
+            .map(|kept| (kept.number, kept.message.clone()))
+            .collect();
+        // One that is not the origin answers only if it can answer in full: the origin may yet.
+        if !complete && pull.origin != self.me {
+            return;
+        }
+        let frame = Frame::Messages(Messages {
+            origin: pull.origin.clone(),
+            room: pull.room.clone(),
+            base: pull.from,
+            to: pull.to,
+            lost: u64::from(!complete),
+            items,
+        });
+        self.send(conn, Lane::Messages, &frame);
+    }
+
+    pub(super) fn check_message_gaps(&mut self) {
+        let now = self.now;
+        while let Some((at, _)) = self.messages.expiry.front() {
+            if now < *at {
+                break;
+            }
+            let Some((_, room)) = self.messages.expiry.pop_front() else {
+                break;
+            };
+            if let Some(ring) = self.messages.rings.get_mut(&room) {
+                ring.expire(now);
+                match ring.items.front() {
+                    Some(kept) => self
+                        .messages
+                        .expiry
+                        .push_back((kept.at.after(RING_AGE), room)),
+                    None => {
+                        self.messages.rings.remove(&room);
+                    }
+                }
+            }
+        }
+        let gaps: Vec<(RoomName, OwnerId)> = self.messages.gaps.iter().cloned().collect();
+        for key in gaps {
+            let Some(gap) = self.gap_of(&key) else {
+                self.messages.gaps.remove(&key);
+                continue;
+            };
+            let (since, asked_at) = (gap.since, gap.asked_at);
+            if now.since(since) >= GAP_MAX {
+                self.give_up_gap(&key);
+            } else if now.since(asked_at) >= GAP_ASK {
+                self.ask_for_gap(&key);
+            }
+        }
+    }
+
+    fn gap_of(&self, key: &(RoomName, OwnerId)) -> Option<&Gap> {
+        self.messages
+            .incoming
+            .get(&key.0)?
+            .get(&key.1)?
+            .gap
+            .as_ref()
+    }
+
+    /// Nobody had what is missing: go on behind it, and say so.
+    fn give_up_gap(&mut self, key: &(RoomName, OwnerId)) {
+        let Some(state) = self
+            .messages
+            .incoming
+            .get_mut(&key.0)
+            .and_then(|origins| origins.get_mut(&key.1))
+        else {
+            return;
+        };
+        let first = state.gap.as_mut().and_then(|gap| {
+            gap.since = self.now;
+            gap.waiting.pop_first().map(|(_, frame)| {
+                gap.bytes -= size(&frame);
+                frame
+            })
+        });
+        if let Some(mut frame) = first {
+            state.last = frame.base;
+            frame.lost += 1;
+            self.deliver_messages(frame);
+        }
+        self.close_gap(key);
+    }
+
+    /// This node has no more clients in a room.
+    pub(super) fn forget_incoming(&mut self, room: &RoomName) {
+        self.messages.incoming.remove(room);
+        self.messages.gaps.retain(|(other, _)| other != room);
+    }
+
+    /// An owner's life is over.
+    pub(super) fn forget_origin(&mut self, owner: &OwnerId) {
+        for origins in self.messages.incoming.values_mut() {
+            origins.remove(owner);
+        }
+        self.messages.gaps.retain(|(_, other)| other != owner);
+        for ring in self.messages.rings.values_mut() {
+            ring.floors.remove(owner);
+        }
+    }
+
+    /// Rooms with a ring, and messages kept, for the overview and for tests of memory bounds.
+    pub(super) fn ring_sizes(&self) -> (usize, usize) {
+        let kept = self
+            .messages
+            .rings
+            .values()
+            .map(|ring| ring.items.len())
+            .sum();
+        (self.messages.rings.len(), kept)
+    }
+}
+
+/// Bytes that a batch weighs in a queue.
+fn size(body: &Messages) -> usize {
+    let payloads: usize = body.items.iter().map(|(_, m)| m.payload.len() + 40).sum();
+    payloads + body.room.as_str().len() + 64
+}

@@ -1,0 +1,273 @@
+//! Relaying around a partial partition: source-routed, two hops at most.
+//!
+//! The origin picks the relay and names the targets; a relay forwards only what came directly from
+//! its origin, and what was forwarded once is never forwarded again, so nothing can go in circles.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::event::Lane;
+use super::super::identity::{ConnId, NodeName, Time};
+use super::super::rule::Rule;
+use super::super::wire::{DATAGRAM_WRAPPED_BYTES_MAX, Datagram, Delta, Frame, OwnerId, Relay};
+use super::Core;
+use super::owner::DELTA_BYTES;
+
+/// Another relay must have been better for this long before it takes over.
+const HYSTERESIS: Duration = Duration::from_secs(2);
+/// What a relay forwards for one origin, per second and at once.
+const BUDGET_BYTES: u64 = 1024 * 1024;
+
+/// Which relays are in use, and what was forwarded for whom.
+#[derive(Debug, Default)]
+pub(super) struct Relaying {
+    /// Target → the relay in use and since when.
+    routes: BTreeMap<NodeName, (NodeName, Time)>,
+    budgets: BTreeMap<NodeName, (Time, u64)>,
+}
+
+impl Relaying {
+    pub(super) fn to(&self, node: &NodeName) -> Option<&NodeName> {
+        self.routes.get(node).map(|(relay, _)| relay)
+    }
+
+    pub(super) fn forget(&mut self, node: &NodeName) {
+        self.routes.remove(node);
+        self.budgets.remove(node);
+    }
+
+    /// Takes `bytes` from an origin's budget; false if it is used up.
+    fn spend(&mut self, origin: &NodeName, now: Time, bytes: u64) -> bool {
+        let (since, left) = self
+            .budgets
+            .entry(origin.clone())
+            .or_insert((now, BUDGET_BYTES));
+        let refill = u64::try_from(now.since(*since).as_micros()).unwrap_or(u64::MAX);
+        let refill = refill.saturating_mul(BUDGET_BYTES) / 1_000_000;
+        if refill > 0 {
+            *since = now;
+            *left = left.saturating_add(refill).min(BUDGET_BYTES);
+        }
+        match left.checked_sub(bytes) {
+            Some(rest) => {
+                *left = rest;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Core {
+    /// The connection that leads to a node: its own, or a relay's with the node to name.
+    pub(super) fn route(&self, node: &NodeName) -> Option<(ConnId, Option<NodeName>)> {
+        if let Some((conn, _)) = self.link_to(node) {
+            return Some((conn, None));
+        }
+        let relay = self.relay.to(node)?;
+        let (conn, _) = self.link_to(relay)?;
+        Some((conn, Some(node.clone())))
+    }
+
+    /// Chooses relays for visible nodes without a link, and drops those not needed any more.
+    pub(super) fn check_relays(&mut self) {
+        let wanted: Vec<NodeName> = self
+            .replicas
+            .iter()
+            .filter(|(owner, replica)| {
+                replica.visible && !replica.superseded && self.link_to(&owner.node).is_none()
+            })
+            .map(|(owner, _)| owner.node.clone())
+            .collect();
+        self.relay.routes.retain(|node, _| wanted.contains(node));
+        if !self.holds(Rule::RelayUsed) {
+            return;
+        }
+        for node in wanted {
+            self.choose_relay(&node);
+        }
+    }
+
+    fn choose_relay(&mut self, node: &NodeName) {
+        let mut best: Option<(Duration, NodeName)> = None;
+        let mut current = None;
+        let used = self.relay.routes.get(node).cloned();
+        for (owner, replica) in &self.replicas {
+            if replica.superseded || owner.node == *node {
+                continue;
+            }
+            let (Some((_, link)), Some(rtt)) =
+                (self.link_to(&owner.node), replica.table.links.get(node))
+            else {
+                continue;
+            };
+            let cost = link.rtt + Duration::from_micros((*rtt).into());
+            if used.as_ref().is_some_and(|(relay, _)| *relay == owner.node) {
+                current = Some(cost);
+            }
+            if best.as_ref().is_none_or(|(lowest, _)| cost < *lowest) {
+                best = Some((cost, owner.node.clone()));
+            }
+        }
+        let Some((cost, relay)) = best else {
+            self.relay.routes.remove(node);
+            return;
+        };
+        let keep = match (&used, current) {
+            (Some((_, since)), Some(current)) => {
+                current <= cost || self.now.since(*since) < HYSTERESIS
+            }
+            _ => false,
+        };
+        if !keep {
+            let fresh = used.is_none();
+            self.relay.routes.insert(node.clone(), (relay, self.now));
+            if fresh {
+                self.push_through_relays();
+                self.send_heads(node);
+            }
+        }
+    }
+
+    /// Own operations for nodes that only a relay reaches.
+    pub(super) fn push_through_relays(&mut self) {
+        let seq = self.log.seq();
+        let targets: Vec<NodeName> = self.relay.routes.keys().cloned().collect();
+        for node in targets {
+            let (Some((conn, Some(_))), Some(peer)) =
+                (self.route(&node), self.peers.get_mut(&node))
+            else {
+                continue;
+            };
+            let from = peer.pushed;
+            if from >= seq {
+                continue;
+            }
+            match self.log.after(from, DELTA_BYTES) {
+                Some((ops, to)) => {
+                    peer.pushed = to;
+                    let frame = Frame::Delta(Delta {
+                        owner: self.me.clone(),
+                        from,
+                        to,
+                        ops,
+                    });
+                    self.send_relayed(conn, Lane::Presence, node, &frame);
+                }
+                // The digests of the relay bring it as a snapshot.
+                None => peer.pushed = seq,
+            }
+        }
+    }
+
+    pub(super) fn send_relayed(&mut self, conn: ConnId, lane: Lane, to: NodeName, frame: &Frame) {
+        let wrapped = Frame::Relay(Relay {
+            origin: self.me.clone(),
+            left: 1,
+            to: vec![to],
+            inner: frame.encode(),
+        });
+        self.send(conn, lane, &wrapped);
+    }
+
+    pub(super) fn send_datagram_relayed(&mut self, conn: ConnId, to: NodeName, inner: Bytes) {
+        let wrapped = Datagram::Relay(Relay {
+            origin: self.me.clone(),
+            left: 1,
+            to: vec![to],
+            inner,
+        });
+        self.send_datagram(conn, wrapped.encode(), false);
+    }
+
+    pub(super) fn relay_frame(&mut self, conn: ConnId, relay: Relay) {
+        if relay.left == 0 {
+            return match self.opened(&relay).then(|| Frame::decode(&relay.inner)) {
+                Some(Ok(Frame::Delta(delta))) => self.delta(conn, Some(&relay.origin), delta),
+                Some(Ok(Frame::Messages(messages))) => {
+                    self.messages_frame(conn, Some(&relay.origin), messages);
+                }
+                _ => self.counters.relay_dropped_total += 1,
+            };
+        }
+        let lane = match relay.inner.first() {
+            Some(3) => Lane::Presence,
+            _ => Lane::Messages,
+        };
+        for (target, frame) in self.forwarded(conn, relay) {
+            self.send(target, lane, &Frame::Relay(frame));
+        }
+    }
+
+    pub(super) fn relay_datagram(&mut self, conn: ConnId, relay: Relay) {
+        if relay.left == 0 {
+            return match self.opened(&relay).then(|| Datagram::decode(&relay.inner)) {
+                Some(Ok(Datagram::Cursors { boot, records })) if boot == relay.origin.boot => {
+                    self.cursor_batch(&relay.origin, &records);
+                }
+                _ => self.counters.relay_dropped_total += 1,
+            };
+        }
+        for (target, relay) in self.forwarded(conn, relay) {
+            let bytes = Datagram::Relay(relay).encode();
+            if bytes.len() <= DATAGRAM_WRAPPED_BYTES_MAX {
+                self.send_datagram(target, bytes, false);
+            } else {
+                self.counters.relay_dropped_total += 1;
+            }
+        }
+    }
+
+    /// Whether a forwarded frame is for this node and from somebody else.
+    fn opened(&self, relay: &Relay) -> bool {
+        relay.origin.node != self.me.node && relay.to.contains(&self.me.node)
+    }
+
+    /// What to forward to whom.
+    fn forwarded(&mut self, conn: ConnId, relay: Relay) -> Vec<(ConnId, Relay)> {
+        let direct = self
+            .peer_of(conn)
+            .is_some_and(|peer| peer == relay.origin.node);
+        if !direct && self.holds(Rule::RelayOnce) {
+            self.counters.relay_dropped_total += 1;
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        for node in &relay.to {
+            let Some((target, _)) = self.link_to(node) else {
+                self.counters.relay_dropped_total += 1;
+                continue;
+            };
+            if !self
+                .relay
+                .spend(&relay.origin.node, self.now, relay.inner.len() as u64)
+            {
+                self.counters.relay_dropped_total += 1;
+                continue;
+            }
+            self.counters.relayed_total += 1;
+            out.push((
+                target,
+                Relay {
+                    origin: relay.origin.clone(),
+                    left: 0,
+                    to: vec![node.clone()],
+                    inner: relay.inner.clone(),
+                },
+            ));
+        }
+        out
+    }
+
+    /// The node that stands between this one and a target, for the overview.
+    pub(super) fn relay_of(&self, node: &NodeName) -> Option<NodeName> {
+        self.relay.to(node).cloned()
+    }
+
+    /// For tests of the origin's claim: an owner id of this node.
+    pub(super) fn own_id(&self) -> &OwnerId {
+        &self.me
+    }
+}

@@ -1,0 +1,542 @@
+//! The bytes between nodes: one kind byte, then the body in postcard.
+//!
+//! A frame's kind decides its body; bit 7 of the kind says that a node that does not know the kind
+//! may skip the frame, otherwise it closes the link. Bodies are exact: a byte too many or too few is
+//! an error. Sizes are bounded by the driver before a frame gets here ([`frame_bytes_max`]); counts
+//! inside a frame are bounded by its size.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Lane;
+use super::event::{LeaveReason, Message, Row};
+use super::identity::{Boot, MemberId, NodeName, RoomName};
+
+/// The protocol version this node speaks, and the oldest it still speaks.
+pub const VERSION: u16 = 1;
+/// See [`VERSION`].
+pub const VERSION_OLDEST: u16 = 1;
+
+/// The largest datagram the core makes for its own use, so that a relay can wrap it (protocol §2).
+pub const DATAGRAM_BYTES_MAX: usize = 1_100;
+/// The largest datagram with a relay's wrapping.
+pub const DATAGRAM_WRAPPED_BYTES_MAX: usize = 1_162;
+/// Membership packets: below the smallest datagram a QUIC path carries, at 1,200-byte packets.
+pub const SWIM_BYTES_MAX: usize = 1_120;
+
+/// Rows one owner may have.
+pub const ROWS_PER_OWNER_MAX: usize = 200_000;
+/// Rooms one owner may be interested in.
+pub const ROOMS_PER_OWNER_MAX: usize = 200_000;
+/// Bytes of one member's state.
+pub const STATE_BYTES_MAX: usize = 4_096;
+/// Bytes of a user's id or name.
+pub const USER_BYTES_MAX: usize = 256;
+/// Bytes of a region's name.
+pub const REGION_BYTES_MAX: usize = 63;
+
+/// The largest frame on a lane, in bytes, without the length prefix.
+pub const fn frame_bytes_max(lane: Lane) -> usize {
+    match lane {
+        Lane::Presence => 64 * 1024,
+        Lane::Messages => 192 * 1024,
+        Lane::Bulk => 320 * 1024,
+    }
+}
+
+/// Why bytes were not understood. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// There are no bytes.
+    #[error("empty frame")]
+    Empty,
+    /// The kind is unknown and may not be skipped.
+    #[error("unknown frame kind {0:#04x}")]
+    UnknownKind(u8),
+    /// The kind is unknown, but marked as one that may be skipped.
+    #[error("unknown frame kind {0:#04x}, to be skipped")]
+    Skip(u8),
+    /// The body is not what its kind says.
+    #[error("malformed body of frame kind {0:#04x}")]
+    Body(u8),
+    /// A field is larger than its limit.
+    #[error("{0} is larger than its limit")]
+    Limit(&'static str),
+}
+
+/// A node in one of its lives: the single writer of one log.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OwnerId {
+    /// The node.
+    pub node: NodeName,
+    /// Its boot.
+    pub boot: Boot,
+}
+
+/// First frame on a connection, both ways. Its kind and its first two fields never change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Newest protocol version spoken.
+    pub version: u16,
+    /// Oldest protocol version spoken.
+    pub version_oldest: u16,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The sender's name; must be its certificate's.
+    pub node: NodeName,
+    /// The sender's boot.
+    pub boot: Boot,
+    /// Renewals of its SWIM identity so far.
+    pub bump: u32,
+    /// Its region.
+    pub region: String,
+    /// Where to reach it.
+    pub advertise: SocketAddr,
+    /// Capabilities: bits of which none is defined yet; unknown bits are ignored.
+    pub capabilities: u64,
+    /// The highest boot of the receiver that the sender knows of; zero for none. A receiver with a
+    /// lower one had its clock set back and takes this plus one.
+    pub your_boot: Boot,
+}
+
+/// One operation on an owner's log, and one entry of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// A member is there, as the row says.
+    Put(Row),
+    /// A member is gone and nothing of it is kept.
+    Leave {
+        /// The member.
+        member: MemberId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// A member was taken over by another node at this epoch.
+    Moved {
+        /// The member.
+        member: MemberId,
+        /// Its room.
+        room: RoomName,
+        /// The epoch it has there.
+        epoch: u32,
+        /// Where it is now.
+        to: NodeName,
+    },
+    /// A member that had moved here left; kept so that an older epoch cannot come back.
+    Gone {
+        /// The member.
+        member: MemberId,
+        /// Its room.
+        room: RoomName,
+        /// Its last epoch.
+        epoch: u32,
+        /// Why it left.
+        reason: LeaveReason,
+    },
+    /// The node has local connections in a room.
+    Watch(RoomName),
+    /// It has none there any more.
+    Unwatch(RoomName),
+    /// The node itself: whom it has links to, with round trips in microseconds.
+    About {
+        /// Its region.
+        region: String,
+        /// Where to reach it.
+        advertise: SocketAddr,
+        /// Its links.
+        links: Vec<(NodeName, u32)>,
+    },
+}
+
+/// Operations `from`+1 to `to` of an owner's log, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// The owner.
+    pub owner: OwnerId,
+    /// The receiver must have applied at least this.
+    pub from: u64,
+    /// What it has applied afterwards.
+    pub to: u64,
+    /// Exactly `to - from` operations.
+    pub ops: Vec<Op>,
+}
+
+/// What a node has of one owner's log, and how alive it holds the owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DigestEntry {
+    /// The owner.
+    pub owner: OwnerId,
+    /// Operations applied.
+    pub applied: u64,
+    /// The owner's highest heartbeat seen.
+    pub heartbeat: u64,
+    /// Milliseconds since that heartbeat was new to the sender.
+    pub age_ms: u32,
+}
+
+/// What a node has of every owner it shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// The entries.
+    pub entries: Vec<DigestEntry>,
+    /// An answer to a digest: only entries in which the sender is ahead; not to be answered.
+    pub reply: bool,
+}
+
+/// Asks for an owner's log from `have` on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// The owner.
+    pub owner: OwnerId,
+    /// What the asker has applied.
+    pub have: u64,
+}
+
+/// One part of an owner's whole table; to be swapped in when all parts are there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The owner.
+    pub owner: OwnerId,
+    /// The state of its log that the snapshot shows.
+    pub at: u64,
+    /// Index of this part.
+    pub part: u32,
+    /// How many parts there are, at least one.
+    pub parts: u32,
+    /// `Put`, `Moved`, `Gone`, `Watch` and `About` entries.
+    pub entries: Vec<Op>,
+}
+
+/// Messages of one origin in one room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Messages {
+    /// The origin.
+    pub origin: OwnerId,
+    /// The room.
+    pub room: RoomName,
+    /// The receiver is complete up to here if it has seen the frame before this one.
+    pub base: u64,
+    /// The receiver is complete up to here afterwards: numbers in between that are not in `items`
+    /// were given up on purpose.
+    pub to: u64,
+    /// How many of the numbers in between could not be had any more.
+    pub lost: u64,
+    /// Number and message of each, ascending.
+    pub items: Vec<(u64, Message)>,
+}
+
+/// Asks for messages `from`+1 to `to` of an origin in a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessagePull {
+    /// The origin.
+    pub origin: OwnerId,
+    /// The room.
+    pub room: RoomName,
+    /// The last number the asker has.
+    pub from: u64,
+    /// The last number it wants.
+    pub to: u64,
+}
+
+/// Wraps a frame or datagram of `origin` for nodes it cannot reach itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relay {
+    /// Who made the inner bytes.
+    pub origin: OwnerId,
+    /// Forwards still allowed: 1 from the origin, 0 from the relay.
+    pub left: u8,
+    /// For whom.
+    pub to: Vec<NodeName>,
+    /// The frame or datagram, with its kind byte.
+    pub inner: Bytes,
+}
+
+/// The sender leaves the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bye {
+    /// Which life of it.
+    pub boot: Boot,
+    /// How long its rows stay shown, in milliseconds; zero removes them at once.
+    pub linger_ms: u32,
+}
+
+/// Everything that travels on ordered lanes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// See [`Hello`].
+    Hello(Hello),
+    /// SWIM members, encoded as SWIM encodes them.
+    Members(Bytes),
+    /// See [`Delta`].
+    Delta(Delta),
+    /// See [`Digest`].
+    Digest(Digest),
+    /// See [`Pull`].
+    Pull(Pull),
+    /// See [`Snapshot`].
+    Snapshot(Snapshot),
+    /// See [`Messages`].
+    Messages(Messages),
+    /// See [`MessagePull`].
+    MessagePull(MessagePull),
+    /// See [`Relay`].
+    Relay(Relay),
+    /// See [`Bye`].
+    Bye(Bye),
+}
+
+const SKIPPABLE: u8 = 0x80;
+
+impl Frame {
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Hello(_) => 1,
+            Self::Members(_) => 2,
+            Self::Delta(_) => 3,
+            Self::Digest(_) => 4,
+            Self::Pull(_) => 5,
+            Self::Snapshot(_) => 6,
+            Self::Messages(_) => 7,
+            Self::MessagePull(_) => 8,
+            Self::Relay(_) => 9,
+            Self::Bye(_) => 10,
+        }
+    }
+
+    /// The frame as bytes.
+    pub fn encode(&self) -> Bytes {
+        let kind = self.kind();
+        match self {
+            Self::Hello(body) => encode(kind, body),
+            Self::Members(body) => encode(kind, body),
+            Self::Delta(body) => encode(kind, body),
+            Self::Digest(body) => encode(kind, body),
+            Self::Pull(body) => encode(kind, body),
+            Self::Snapshot(body) => encode(kind, body),
+            Self::Messages(body) => encode(kind, body),
+            Self::MessagePull(body) => encode(kind, body),
+            Self::Relay(body) => encode(kind, body),
+            Self::Bye(body) => encode(kind, body),
+        }
+    }
+
+    /// The frame in `bytes`. Every field is within its limit afterwards.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let (&kind, body) = bytes.split_first().ok_or(WireError::Empty)?;
+        let frame = match kind {
+            1 => Self::Hello(decode(kind, body)?),
+            2 => Self::Members(decode(kind, body)?),
+            3 => Self::Delta(decode(kind, body)?),
+            4 => Self::Digest(decode(kind, body)?),
+            5 => Self::Pull(decode(kind, body)?),
+            6 => Self::Snapshot(decode(kind, body)?),
+            7 => Self::Messages(decode(kind, body)?),
+            8 => Self::MessagePull(decode(kind, body)?),
+            9 => Self::Relay(decode(kind, body)?),
+            10 => Self::Bye(decode(kind, body)?),
+            _ => return Err(unknown(kind)),
+        };
+        frame.check()?;
+        Ok(frame)
+    }
+
+    fn check(&self) -> Result<(), WireError> {
+        match self {
+            Self::Hello(hello) => {
+                within(hello.region.len(), REGION_BYTES_MAX, "region")?;
+                within(hello.cluster.len(), 63, "cluster")
+            }
+            Self::Delta(delta) => {
+                if delta.to.checked_sub(delta.from) != Some(delta.ops.len() as u64) {
+                    return Err(WireError::Limit("delta range"));
+                }
+                delta.ops.iter().try_for_each(Op::check)
+            }
+            Self::Snapshot(snapshot) => {
+                if snapshot.part >= snapshot.parts {
+                    return Err(WireError::Limit("snapshot part"));
+                }
+                snapshot.entries.iter().try_for_each(Op::check)
+            }
+            Self::Messages(messages) => {
+                let ascending = messages
+                    .items
+                    .iter()
+                    .try_fold(messages.base, |last, (number, _)| {
+                        (*number > last).then_some(*number)
+                    });
+                match ascending {
+                    Some(last) if last <= messages.to => {
+                        messages.items.iter().try_for_each(|(_, message)| {
+                            within(message.payload.len(), super::MESSAGE_BYTES_MAX, "payload")
+                        })
+                    }
+                    _ => Err(WireError::Limit("message numbers")),
+                }
+            }
+            Self::MessagePull(pull) if pull.from > pull.to => {
+                Err(WireError::Limit("message numbers"))
+            }
+            Self::Relay(relay) => {
+                within(relay.to.len(), 1_000, "relay targets")?;
+                within(usize::from(relay.left), 1, "relay hops")
+            }
+            Self::Digest(digest) => within(digest.entries.len(), 4_096, "digest"),
+            Self::Members(_) | Self::Pull(_) | Self::MessagePull(_) | Self::Bye(_) => Ok(()),
+        }
+    }
+}
+
+impl Op {
+    fn check(&self) -> Result<(), WireError> {
+        match self {
+            Self::Put(row) => {
+                within(row.state.len(), STATE_BYTES_MAX, "state")?;
+                within(row.user.id.len(), USER_BYTES_MAX, "user id")?;
+                within(row.user.name.len(), USER_BYTES_MAX, "user name")
+            }
+            Self::About { region, links, .. } => {
+                within(region.len(), REGION_BYTES_MAX, "region")?;
+                within(links.len(), 2_000, "links")
+            }
+            Self::Leave { .. }
+            | Self::Moved { .. }
+            | Self::Gone { .. }
+            | Self::Watch(_)
+            | Self::Unwatch(_) => Ok(()),
+        }
+    }
+
+    /// A fair guess of the operation's encoded size in bytes, never less than half of it.
+    pub(super) fn size_hint(&self) -> usize {
+        match self {
+            Self::Put(row) => {
+                60 + row.room.as_str().len()
+                    + row.user.id.len()
+                    + row.user.name.len()
+                    + row.state.len()
+            }
+            Self::Leave { .. } => 20,
+            Self::Moved { room, to, .. } => 28 + room.as_str().len() + to.as_str().len(),
+            Self::Gone { room, .. } => 28 + room.as_str().len(),
+            Self::Watch(room) | Self::Unwatch(room) => 4 + room.as_str().len(),
+            Self::About { region, links, .. } => 30 + region.len() + links.len() * 68,
+        }
+    }
+}
+
+/// How alive a node holds another, in a datagram.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Liveness {
+    /// The owner.
+    pub owner: OwnerId,
+    /// Its highest heartbeat seen.
+    pub heartbeat: u64,
+    /// Milliseconds since that heartbeat was new to the sender.
+    pub age_ms: u32,
+}
+
+/// One cursor position in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CursorRecord {
+    /// Stands for the member at its origin.
+    pub handle: u32,
+    /// The member's epoch.
+    pub epoch: u32,
+    /// Rises with every position of this handle.
+    pub seq: u32,
+    /// The sender's clock in milliseconds, modulo 2^16.
+    pub time_ms: u16,
+    /// Position.
+    pub x: f32,
+    /// Position.
+    pub y: f32,
+}
+
+/// Everything that travels as datagrams.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Datagram {
+    /// A SWIM packet, as SWIM encodes it.
+    Swim(Bytes),
+    /// Heartbeats.
+    Liveness(Vec<Liveness>),
+    /// Positions of members of the sender (or of a relay's origin) in its life `boot`.
+    Cursors {
+        /// The origin's boot.
+        boot: Boot,
+        /// The positions.
+        records: Vec<CursorRecord>,
+    },
+    /// See [`Relay`].
+    Relay(Relay),
+}
+
+impl Datagram {
+    /// The datagram as bytes.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Swim(packet) => {
+                let mut bytes = Vec::with_capacity(1 + packet.len());
+                bytes.push(32);
+                bytes.extend_from_slice(packet);
+                bytes.into()
+            }
+            Self::Liveness(entries) => encode(33, entries),
+            Self::Cursors { boot, records } => encode(34, &(boot, records)),
+            Self::Relay(relay) => encode(35, relay),
+        }
+    }
+
+    /// The datagram in `bytes`.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let (&kind, body) = bytes.split_first().ok_or(WireError::Empty)?;
+        match kind {
+            32 => Ok(Self::Swim(Bytes::copy_from_slice(body))),
+            33 => Ok(Self::Liveness(decode(kind, body)?)),
+            34 => {
+                let (boot, records) = decode(kind, body)?;
+                Ok(Self::Cursors { boot, records })
+            }
+            35 => {
+                let relay: Relay = decode(kind, body)?;
+                within(usize::from(relay.left), 1, "relay hops")?;
+                Ok(Self::Relay(relay))
+            }
+            _ => Err(unknown(kind)),
+        }
+    }
+}
+
+fn encode<T: Serialize>(kind: u8, body: &T) -> Bytes {
+    // Serialising these types into memory has no way to fail; an empty frame is refused by every
+    // receiver, so even then nobody would be misled.
+    postcard::to_extend(body, vec![kind])
+        .map(Bytes::from)
+        .unwrap_or_default()
+}
+
+fn decode<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, WireError> {
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(WireError::Body(kind)),
+    }
+}
+
+const fn unknown(kind: u8) -> WireError {
+    if kind & SKIPPABLE != 0 {
+        WireError::Skip(kind)
+    } else {
+        WireError::UnknownKind(kind)
+    }
+}
+
+fn within(size: usize, max: usize, what: &'static str) -> Result<(), WireError> {
+    if size <= max {
+        Ok(())
+    } else {
+        Err(WireError::Limit(what))
+    }
+}
