@@ -1,0 +1,99 @@
+// A real headless Chromium, and the few things every page test does with it.
+
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
+import { eventually } from "./eventually.mjs";
+
+const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
+const SCREENSHOTS = path.join(REPOSITORY, "target/screenshots");
+const TUTORIAL = pathToFileURL(path.join(REPOSITORY, "tests/pages/tutorial/index.html")).href;
+const CANDIDATES = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const VIEWPORT = { width: 1000, height: 700 };
+
+/** A browser that ends with the test `t`. `args` go to Chromium as they are. */
+export async function browser(t, args = []) {
+  const executablePath = CANDIDATES.find((candidate) => candidate && existsSync(candidate));
+  assert.ok(executablePath, "no Chromium found: install it (`apt-get install chromium`) or name one in CHROMIUM");
+  const started = await chromium.launch({
+    executablePath,
+    args: [
+      "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+      "--disable-component-update", "--no-first-run", ...args,
+    ],
+  });
+  t.after(() => started.close());
+  return started;
+}
+
+/** A visitor of a node's own page, as a person of that name with a browser profile of their own. */
+export async function openDemo(browser, cluster, node, name, { room = "lobby", ...options } = {}) {
+  const page = await newPage(browser, options);
+  await page.addInitScript((name) => localStorage.setItem("cursormesh.name", name), name);
+  await page.goto(cluster.url(node, `/?room=${encodeURIComponent(room)}`));
+  await connected(page);
+  return page;
+}
+
+/** Waits until a page of ours says that it is connected. */
+export async function connected(page, { within_ms = 15_000 } = {}) {
+  await page.locator('#state[data-state="connected"]').waitFor({ timeout: within_ms });
+}
+
+/**
+ * The tutorial's page, unmodified, in a browser of its own in which the one address that the page
+ * knows leads to `node`: to the page it is localhost:7071.
+ */
+export async function openTutorial(t, cluster, node) {
+  const mapped = await browser(t, [`--host-resolver-rules=MAP localhost:7071 127.0.0.1:${cluster.port(node)}`]);
+  const page = await newPage(mapped);
+  const opened = page.waitForEvent("websocket");
+  await page.goto(TUTORIAL);
+  assert.equal((await opened).url(), "ws://localhost:7071/ws");
+  await eventually(`the tutorial's page is connected to ${node}`, () => page.evaluate("socket.readyState === WebSocket.OPEN"));
+  return page;
+}
+
+async function newPage(browser, options = {}) {
+  const context = await browser.newContext({ viewport: VIEWPORT, ...options });
+  const page = await context.newPage();
+  page.errors = [];
+  page.on("pageerror", (error) => page.errors.push(String(error)));
+  return page;
+}
+
+/**
+ * The cursors a page shows, ours or the tutorial's, by sender: where, and the colour the browser
+ * computed for the arrow. Cursors outside the window are left out.
+ */
+export function cursors(page) {
+  return page.evaluate(() => Object.fromEntries([...document.querySelectorAll("[data-sender]")].flatMap((element) => {
+    const { e: x, f: y } = new DOMMatrix(getComputedStyle(element).transform);
+    if (x < 0 || y < 0 || x > innerWidth || y > innerHeight) return [];
+    return [[element.dataset.sender, { x, y, color: getComputedStyle(element.querySelector("path")).fill }]];
+  })));
+}
+
+/** Waits until `page` shows a cursor at exactly this place; returns its sender and colour. */
+export function cursorAt(page, x, y, options) {
+  return eventually(`a cursor is at ${x}, ${y}`, async () => {
+    const shown = await cursors(page);
+    const found = Object.entries(shown).find(([, cursor]) => cursor.x === x && cursor.y === y);
+    assert.ok(found, `cursors: ${JSON.stringify(shown)}`);
+    return { sender: found[0], color: found[1].color };
+  }, options);
+}
+
+/** Who a page of ours lists, per node: `{n1: ["Ada"], ...}`. */
+export function peopleByNode(page) {
+  return page.evaluate(() => Object.fromEntries([...document.querySelectorAll("#nodes .node")].map((node) =>
+    [node.dataset.node, [...node.querySelectorAll(".name")].map((name) => name.textContent).sort()])));
+}
+
+/** Writes what a page looks like to target/screenshots. */
+export async function screenshot(page, name) {
+  mkdirSync(SCREENSHOTS, { recursive: true });
+  await page.screenshot({ path: path.join(SCREENSHOTS, `${name}.png`) });
+}

@@ -1,0 +1,158 @@
+// Three real nodes on free loopback ports, each the real binary with the configuration file a user
+// would write.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import dgram from "node:dgram";
+import { once } from "node:events";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { eventually } from "./eventually.mjs";
+
+const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
+const BINARY = path.resolve(process.env.CURSORMESH_BIN ?? path.join(REPOSITORY, "target/debug/cursormesh"));
+const LOG_LINES_SHOWN = 25;
+
+/** Processes that must not outlive the tests, whatever happens to them. */
+const running = new Set();
+process.on("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+
+/** Runs `scenario` against a started cluster; a failure comes with the end of every node's log. */
+export async function withCluster(scenario) {
+  const cluster = await Cluster.prepare(["n1", "n2", "n3"]);
+  try {
+    await Promise.all(cluster.names.map((name) => cluster.start(name)));
+    await cluster.whole();
+    await scenario(cluster);
+  } catch (error) {
+    console.error(cluster.logs());
+    throw error;
+  } finally {
+    await cluster.stop();
+  }
+}
+
+class Cluster {
+  #folder;
+  #nodes = new Map();
+
+  /** Chooses ports and writes the configuration; starts nothing. */
+  static async prepare(names) {
+    assert.ok(existsSync(BINARY), `${BINARY} is missing: run \`cargo build --workspace\`, or name another in CURSORMESH_BIN`);
+    const cluster = new Cluster();
+    cluster.#folder = mkdtempSync(path.join(os.tmpdir(), "cursormesh-browser-"));
+    let config = 'cluster = "browser-tests"\n';
+    for (const name of names) {
+      const web = await freeTcpPort();
+      const mesh = await freeUdpPort();
+      cluster.#nodes.set(name, { web, log: path.join(cluster.#folder, `${name}.log`), child: null });
+      config += `\n[[node]]\nname = "${name}"\nweb = "127.0.0.1:${web}"\nmesh = "127.0.0.1:${mesh}"\n`;
+    }
+    writeFileSync(cluster.#config, config);
+    return cluster;
+  }
+
+  get names() {
+    return [...this.#nodes.keys()];
+  }
+
+  get #config() {
+    return path.join(this.#folder, "cluster.toml");
+  }
+
+  /** The TCP port on which a node serves browsers. */
+  port(name) {
+    return this.#nodes.get(name).web;
+  }
+
+  /** The address of a path on a node. */
+  url(name, path = "/") {
+    return `http://127.0.0.1:${this.port(name)}${path}`;
+  }
+
+  /** Starts a node and waits until it takes clients. */
+  async start(name) {
+    const node = this.#nodes.get(name);
+    const log = openSync(node.log, "a");
+    const child = spawn(BINARY, ["serve", "--config", this.#config, "--node", name], {
+      stdio: ["ignore", log, log],
+      env: { PATH: process.env.PATH, RUST_BACKTRACE: "1" },
+    });
+    closeSync(log);
+    running.add(child);
+    child.once("error", () => running.delete(child));
+    child.once("exit", () => running.delete(child));
+    node.child = child;
+    await eventually(`${name} is ready`, async () => {
+      assert.equal(child.exitCode, null, `${name} ended with code ${child.exitCode}`);
+      return (await fetch(this.url(name, "/readyz"))).ok;
+    });
+  }
+
+  /** Ends a node as a power cut would: no goodbye. */
+  async kill(name) {
+    const { child } = this.#nodes.get(name);
+    const ended = once(child, "exit");
+    child.kill("SIGKILL");
+    await ended;
+  }
+
+  /** Waits until every node has a link to every other and shows its members. */
+  async whole() {
+    for (const name of this.names) {
+      await eventually(`${name} is linked with all others`, async () => {
+        const { peers } = await this.ask(name, "/api/cluster");
+        const up = peers.filter((peer) => peer.alive && peer.linked && peer.visible).map((peer) => peer.node);
+        assert.deepEqual(up.sort(), this.names.filter((other) => other !== name));
+        return true;
+      }, { within_ms: 15_000 });
+    }
+  }
+
+  /** A node's JSON answer. */
+  async ask(name, path) {
+    const response = await fetch(this.url(name, path), { signal: AbortSignal.timeout(5000) });
+    assert.ok(response.ok, `${path} on ${name}: ${response.status}`);
+    return response.json();
+  }
+
+  /** The end of every node's log. */
+  logs() {
+    return [...this.#nodes]
+      .map(([name, { log }]) => {
+        const lines = existsSync(log) ? readFileSync(log, "utf8").trimEnd().split("\n") : [];
+        return `--- ${name}, last lines of its log\n${lines.slice(-LOG_LINES_SHOWN).join("\n")}`;
+      })
+      .join("\n");
+  }
+
+  /** Ends all nodes and removes their files. */
+  async stop() {
+    await Promise.all(this.names.filter((name) => running.has(this.#nodes.get(name).child)).map((name) => this.kill(name)));
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+async function freeTcpPort() {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+async function freeUdpPort() {
+  const socket = dgram.createSocket("udp4").bind(0, "127.0.0.1");
+  await once(socket, "listening");
+  const { port } = socket.address();
+  socket.close();
+  await once(socket, "close");
+  return port;
+}
