@@ -14,6 +14,12 @@ mod peer;
 mod tls;
 mod view;
 
+#[cfg(test)]
+#[path = "../tests/support/certs.rs"]
+mod certs;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +30,8 @@ use rand::rngs::SysRng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use self::driver::{Client, Driver, Leave};
+use self::driver::{Client, Driver, Engine, Leave};
+use self::endpoint::Bound;
 pub use self::tls::{Identity, IdentityError};
 pub use self::view::{LinkStats, RoomCount, UserEntry, View};
 use crate::proto::{Config, Core, Event, Local, NodeName, Time};
@@ -113,16 +120,26 @@ pub async fn start(settings: Settings) -> Result<Mesh, StartError> {
             .map_err(|error| StartError::Entropy(error.to_string()))?,
     };
     let bound = endpoint::bind(listen, &identity)?;
-    let listen_addr = bound.addr;
     if core.advertise.port() == 0 {
-        core.advertise.set_port(listen_addr.port());
+        core.advertise.set_port(bound.addr.port());
     }
     let (node, cluster) = (core.node.clone(), core.cluster.clone());
     let start = Instant::now();
     let engine = Core::new(core, Time::default(), seed);
+    Ok(launch(engine, start, bound, node, cluster))
+}
+
+/// Spawns the tasks around an engine whose time is zero at `start`.
+fn launch<E: Engine>(
+    engine: E,
+    start: Instant,
+    bound: Bound,
+    node: NodeName,
+    cluster: NodeName,
+) -> Mesh {
+    let listen_addr = bound.addr;
     let view = Arc::new(View::new(engine.overview(Time::default())));
     let gate = Arc::new(bound.into_gate(node, cluster, Arc::clone(&view)));
-
     let (local, local_out) = mpsc::channel(LOCAL_MAX);
     let (events_in, events) = mpsc::channel(driver::EVENTS_MAX);
     let (leave, leave_out) = mpsc::channel(1);
@@ -134,13 +151,13 @@ pub async fn start(settings: Settings) -> Result<Mesh, StartError> {
         leave: leave_out,
     };
     tokio::spawn(Driver::new(engine, start, gate, inbox, outlet, client).run());
-    Ok(Mesh {
+    Mesh {
         local,
         events: Some(events),
         leave,
         view,
         listen_addr,
-    })
+    }
 }
 
 impl Mesh {

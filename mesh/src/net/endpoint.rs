@@ -71,7 +71,7 @@ pub(super) struct Refusal {
 /// A bound socket with its endpoint, before the core and the view exist.
 #[derive(Debug)]
 pub(super) struct Bound {
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     live: ClientConfig,
     bulk: ClientConfig,
     pub(super) addr: SocketAddr,

@@ -297,3 +297,103 @@ impl ServerCertVerifier for ChainOnly {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::net::certs::Ca;
+
+    fn refused(bundle: &str) -> IdentityError {
+        Identity::from_pem(bundle.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn a_bundle_names_its_node_and_cluster_in_any_order_of_sections() {
+        let ca = Ca::new();
+        let (certificate, key) = ca.issue(&["n1.red.mesh".into()]);
+        let ca = ca.pem();
+        let other = "-----BEGIN SOMETHING ELSE-----\nAAAA\n-----END SOMETHING ELSE-----\n";
+        for bundle in [
+            format!("{ca}{certificate}{key}"),
+            format!("{key}{certificate}{ca}"),
+            format!("{certificate}{other}{ca}{key}"),
+        ] {
+            let identity = Identity::from_pem(bundle.as_bytes()).unwrap();
+            assert_eq!(identity.node().as_str(), "n1");
+            assert_eq!(identity.cluster().as_str(), "red");
+            assert!(!format!("{identity:?}").contains("key"));
+        }
+    }
+
+    #[test]
+    fn two_ca_certificates_are_taken_while_one_replaces_the_other() {
+        let (old, new) = (Ca::new(), Ca::new());
+        let bundle = format!("{}{}", old.pem(), new.bundle("n1", "red"));
+        assert_eq!(
+            Identity::from_pem(bundle.as_bytes()).unwrap().roots.len(),
+            2
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let ca = Ca::new();
+        let (certificate, key) = ca.issue(&["n1.red.mesh".into()]);
+        let (_, other_key) = ca.issue(&["n1.red.mesh".into()]);
+        let ca = ca.pem();
+        assert!(matches!(refused(""), IdentityError::NoKey));
+        assert!(matches!(
+            refused(&format!("{ca}{certificate}")),
+            IdentityError::NoKey
+        ));
+        assert!(matches!(
+            refused(&format!("{ca}{certificate}{key}{other_key}")),
+            IdentityError::ManyKeys
+        ));
+        assert!(matches!(
+            refused(&format!("{ca}{certificate}{other_key}")),
+            IdentityError::NoCertificate
+        ));
+        assert!(matches!(
+            refused(&format!("{certificate}{key}")),
+            IdentityError::NoCa
+        ));
+        assert!(matches!(
+            refused("-----BEGIN CERTIFICATE-----\n"),
+            IdentityError::Pem(_)
+        ));
+        assert!(matches!(
+            refused(&format!(
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{key}"
+            )),
+            IdentityError::Certificate(_)
+        ));
+    }
+
+    #[test]
+    fn a_certificate_of_another_ca_is_refused_at_home_already() {
+        let (certificate, key) = Ca::new().issue(&["n1.red.mesh".into()]);
+        let bundle = format!("{}{certificate}{key}", Ca::new().pem());
+        assert!(matches!(refused(&bundle), IdentityError::Untrusted(_)));
+    }
+
+    #[test]
+    fn names_of_another_form_are_refused() {
+        let ca = Ca::new();
+        for names in [
+            vec![],
+            vec!["n1.red"],
+            vec!["n1.red.mesh.example"],
+            vec!["n1.red.mash"],
+            vec!["N1.red.mesh"],
+            vec!["n1.red.mesh", "n2.red.mesh"],
+        ] {
+            let names: Vec<String> = names.into_iter().map(Into::into).collect();
+            let (certificate, key) = ca.issue(&names);
+            let error = refused(&format!("{}{certificate}{key}", ca.pem()));
+            assert!(matches!(error, IdentityError::Names(_)), "{names:?}");
+        }
+    }
+}

@@ -428,3 +428,103 @@ impl Counters {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::proto::event::{LeaveReason, Row};
+
+    fn view() -> View {
+        let name = NodeName::new("n1").unwrap();
+        View::new(Overview {
+            node: name.clone(),
+            cluster: name,
+            region: String::new(),
+            boot: 1,
+            seq: 0,
+            rows: 0,
+            rooms: Vec::new(),
+            peers: Vec::new(),
+            counters: Vec::new(),
+        })
+    }
+
+    fn room(name: &str) -> RoomName {
+        RoomName::new(name).unwrap()
+    }
+
+    fn member(id: u8, room_name: &str, user: &str, joined_at: u64, away: bool) -> Box<Member> {
+        Box::new(Member {
+            node: NodeName::new("n2").unwrap(),
+            boot: 7,
+            row: Row {
+                member: MemberId([id; 16]),
+                epoch: 0,
+                room: room(room_name),
+                user: User {
+                    id: user.into(),
+                    name: format!("{user} {id}"),
+                    color: 0,
+                },
+                state: Bytes::new(),
+                joined_at,
+                away,
+                resumable: true,
+                handle: 0,
+            },
+        })
+    }
+
+    fn left(id: u8, room_name: &str) -> Event {
+        Event::Left {
+            room: room(room_name),
+            member: MemberId([id; 16]),
+            reason: LeaveReason::Closed,
+        }
+    }
+
+    #[test]
+    fn events_fold_into_counts_and_members() {
+        let view = view();
+        view.apply(&Event::Joined(member(1, "x", "", 10, false)));
+        view.apply(&Event::Joined(member(2, "x", "", 20, false)));
+        view.apply(&Event::Joined(member(3, "y", "", 30, false)));
+        view.apply(&Event::Updated(member(2, "x", "u", 20, true)));
+        assert_eq!((view.count(&room("x")), view.count(&room("y"))), (2, 1));
+        assert_eq!((view.room_count(), view.member_count()), (2, 3));
+        assert!(view.member(&room("x"), MemberId([2; 16])).unwrap().row.away);
+        assert_eq!(view.rooms(1)[0].room, room("x"));
+
+        view.apply(&left(1, "x"));
+        view.apply(&left(1, "x"));
+        view.apply(&left(2, "x"));
+        assert_eq!((view.room_count(), view.member_count()), (1, 1));
+        assert!(view.members(&room("x")).is_empty());
+        assert_eq!(view.rooms(10).len(), 1);
+    }
+
+    #[test]
+    fn members_of_one_user_fold_and_members_without_user_do_not() {
+        let view = view();
+        view.apply(&Event::Joined(member(1, "x", "ann", 30, true)));
+        view.apply(&Event::Joined(member(2, "x", "ann", 10, false)));
+        view.apply(&Event::Joined(member(3, "x", "", 20, true)));
+        view.apply(&Event::Joined(member(4, "x", "", 40, false)));
+        let users: Vec<(String, usize, bool, u64)> = view
+            .users(&room("x"))
+            .into_iter()
+            .map(|entry| (entry.user.name, entry.members, entry.away, entry.joined_at))
+            .collect();
+        let expected = [
+            ("ann 1", 2, false, 10),
+            (" 3", 1, true, 20),
+            (" 4", 1, false, 40),
+        ];
+        let expected = expected.map(|(name, count, away, at)| (name.to_owned(), count, away, at));
+        assert_eq!(users, expected);
+    }
+}
