@@ -1,7 +1,29 @@
 //! The browser side of a node: HTTP and WebSocket edge, hub of rooms, the tutorial's protocol.
 //!
 //! This crate has never heard of a peer: what concerns other nodes goes out as
-//! [`cluster::Outbound`] and comes in through the hub's methods, and [`cluster::Directory`]
+//! [`cluster::Outbound`] and comes in through the [`Hub`]'s methods, and [`cluster::Directory`]
 //! answers what the whole cluster knows.
+//!
+//! ```text
+//! browser ─▶ server ─▶ routes ─▶ websocket ─▶ demo ─▶ hub/room ─▶ hub/outbox ─▶ browsers
+//!                                                       │  ▲
+//!                                              Outbound ▼  │ deliver, joined, updated, left
+//!                                                  the rest of the cluster
+//! ```
 
 pub mod cluster;
+pub mod config;
+pub mod demo;
+pub mod hub;
+pub mod metrics;
+pub mod server;
+
+mod admin;
+mod assets;
+mod routes;
+mod websocket;
+
+pub use config::Config;
+pub use hub::Hub;
+pub use metrics::Metrics;
+pub use server::{BindError, Server};

@@ -1,0 +1,83 @@
+//! Settings of the web edge.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The largest value that [`Config::message_bytes_max`] may take: what the mesh carries in one
+/// message, less what the server adds to it.
+pub const MESSAGE_BYTES_LIMIT: usize = 128 * 1024;
+
+/// Settings of the web edge. [`Config::default`] fits one node on one machine; the program that
+/// embeds the crate fills in `listen`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses that browsers connect to, served alike. An IPv6 address is IPv6 only, so that
+    /// `0.0.0.0` and `[::]` can stand side by side. Defaults to `127.0.0.1:7071` and `[::1]:7071`.
+    pub listen: Vec<SocketAddr>,
+    /// Connections of all kinds at a time; further ones wait in the listener's backlog. Each costs
+    /// a file descriptor. Defaults to 10,000.
+    pub connections_max: usize,
+    /// The largest message a client may send, in bytes after reassembly, 1 to
+    /// [`MESSAGE_BYTES_LIMIT`]. A larger one closes the connection with code 1009. Defaults to
+    /// 65,536.
+    pub message_bytes_max: usize,
+    /// The least time between two flushes of a room. Higher saves CPU (a flush is one write per
+    /// connection), lower saves latency; a room that was quiet flushes at once either way. Sane
+    /// from 5 to 100 ms. Defaults to 16 ms.
+    pub tick: Duration,
+    /// The time a client has to send a request's headers. Defaults to 10 s.
+    pub header_timeout: Duration,
+    /// Bytes that wait for one connection's socket before that connection skips ahead to the newest
+    /// message per sender. Defaults to 256 KiB.
+    pub outbox_bytes_max: usize,
+    /// Memory that the outboxes of all connections may hold together before each is held to
+    /// 16 KiB. Connections of a room share what they wait for, so this is reached only when many
+    /// rooms have clients that do not read. Defaults to 32 MiB.
+    pub outboxes_bytes_max: usize,
+    /// Bytes of a room's messages that wait for the rest of the cluster before the room's
+    /// connections are not read any more. Defaults to 256 KiB.
+    pub upstream_bytes_max: usize,
+    /// Bytes of messages from other nodes that wait for a room's next flush before only the newest
+    /// per sender is kept. Defaults to 1 MiB.
+    pub downstream_bytes_max: usize,
+    /// How often a connection is pinged. Defaults to 20 s.
+    pub ping_interval: Duration,
+    /// A connection from which nothing arrived for this long is dead; must be longer than
+    /// `ping_interval` by a round trip. Defaults to 30 s.
+    pub dead_after: Duration,
+    /// How long after its last local connection a room still takes messages from other nodes, so
+    /// that a page reload does not make the cluster forget and learn the room. Defaults to 5 s.
+    pub interest_linger: Duration,
+    /// How long after its last local connection a room's state is kept. Not shorter than
+    /// `interest_linger`. Defaults to 30 s.
+    pub room_linger: Duration,
+    /// How long a client may take to answer a close before its socket is dropped. Defaults to 1 s.
+    pub close_timeout: Duration,
+    /// How long a shutdown waits for connections to finish. Defaults to 2 s.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![
+                SocketAddr::from(([127, 0, 0, 1], 7071)),
+                SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 7071)),
+            ],
+            connections_max: 10_000,
+            message_bytes_max: 64 * 1024,
+            tick: Duration::from_millis(16),
+            header_timeout: Duration::from_secs(10),
+            outbox_bytes_max: 256 * 1024,
+            outboxes_bytes_max: 32 * 1024 * 1024,
+            upstream_bytes_max: 256 * 1024,
+            downstream_bytes_max: 1024 * 1024,
+            ping_interval: Duration::from_secs(20),
+            dead_after: Duration::from_secs(30),
+            interest_linger: Duration::from_secs(5),
+            room_linger: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(1),
+            shutdown_timeout: Duration::from_secs(2),
+        }
+    }
+}

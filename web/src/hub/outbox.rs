@@ -1,0 +1,415 @@
+//! What waits for one connection's socket: bounded, shared where it can be, and never a reason for
+//! anyone else to wait.
+//!
+//! A chunk of whole frames goes straight to the socket if nothing waits, otherwise it queues. Over
+//! its bound the queue is dropped and the connection *lags*: it queues nothing more until its socket
+//! has taken what was begun, and then skips ahead to what its room holds as newest. The downside is
+//! chosen: such a client misses messages, but it costs a bounded amount and slows nobody.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::metrics::Metrics;
+use crate::websocket::close::Close;
+use crate::websocket::frame::{self, Opcode};
+
+/// Where wire bytes go: the only thing that rooms and outboxes know of a socket.
+pub(crate) trait FrameSink: Send + Sync + 'static {
+    /// Writes as much of `bytes` as the socket takes now; `WouldBlock` if that is nothing.
+    fn try_write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+/// Wire bytes of whole frames, shared by all connections that wait for them and counted as memory
+/// until the last one has let go.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunk {
+    /// The frames.
+    pub(crate) bytes: Bytes,
+    /// The room's sequence numbers of the frames.
+    pub(crate) numbers: Numbers,
+}
+
+/// The sequence numbers of the frames in a chunk, rising.
+#[derive(Debug, Clone)]
+pub(crate) enum Numbers {
+    /// One after the other.
+    Run(Range<u64>),
+    /// With gaps.
+    List(Vec<u64>),
+}
+
+impl Numbers {
+    fn count(&self) -> u64 {
+        match self {
+            Self::Run(range) => range.end - range.start,
+            Self::List(list) => list.len() as u64,
+        }
+    }
+
+    /// The number of the frame at `index`, which must be inside.
+    fn at(&self, index: usize) -> u64 {
+        match self {
+            Self::Run(range) => range.start + index as u64,
+            Self::List(list) => list[index],
+        }
+    }
+}
+
+/// Bounds of one outbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Bytes that may wait.
+    pub(crate) bytes_max: usize,
+    /// While all outboxes hold more memory than this, each is held to [`PRESSED_BYTES_MAX`].
+    pub(crate) total_bytes_max: usize,
+}
+
+/// Bytes that may wait for one connection while memory is short.
+const PRESSED_BYTES_MAX: usize = 16 * 1024;
+
+/// What a queued chunk counts beyond its bytes, so that many small ones are bounded too.
+const CHUNK_COST: usize = 512;
+
+/// Chunks handed to the socket in one call.
+const SLICES_MAX: usize = 16;
+
+/// The outbox of one connection.
+pub(crate) struct Outbox {
+    sink: Box<dyn FrameSink>,
+    bounds: Bounds,
+    metrics: Arc<Metrics>,
+    queue: Mutex<Queue>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    /// Bytes of the first entry that are written.
+    written: usize,
+    /// Bytes and chunk costs of data entries.
+    cost: usize,
+    /// While lagging: the sequence number of the last frame that was or will be written.
+    lagging_since: Option<u64>,
+    /// The connection is to be closed, and why.
+    ending: Option<Close>,
+    /// The close frame is queued: nothing comes after it.
+    closed: bool,
+    /// The socket failed.
+    broken: bool,
+}
+
+struct Entry {
+    kind: Kind,
+    bytes: Bytes,
+    numbers: Numbers,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Data,
+    Ping,
+    Pong,
+    Close,
+}
+
+/// What the connection's task is to do about its outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing waits.
+    Idle,
+    /// Bytes wait for the socket.
+    Waiting,
+    /// The socket took what was begun, and frames after this sequence number were skipped: the room
+    /// is to be asked for what is newest.
+    Behind(u64),
+    /// The connection is to be closed.
+    Ending(Close),
+    /// The close frame is written.
+    Closed,
+    /// The socket failed.
+    Broken,
+}
+
+impl Outbox {
+    pub(crate) fn new(sink: Box<dyn FrameSink>, bounds: Bounds, metrics: Arc<Metrics>) -> Self {
+        Self {
+            sink,
+            bounds,
+            metrics,
+            queue: Mutex::default(),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Writes or queues the frames of `chunk`; drops them, and the queue, past the bound.
+    pub(crate) fn push(&self, chunk: Chunk) {
+        let mut queue = self.lock();
+        if queue.closed || queue.broken {
+            return;
+        }
+        if queue.lagging_since.is_some() {
+            self.metrics
+                .messages_dropped
+                .lagging
+                .add(chunk.numbers.count());
+            return;
+        }
+        self.metrics.messages_out.add(chunk.numbers.count());
+        self.enqueue(&mut queue, chunk);
+    }
+
+    /// Queues what a lagging connection skipped ahead to, frames up to sequence number `until`.
+    /// With `complete` nothing is missing after it, and the connection does not lag any more.
+    pub(crate) fn catch_up(&self, chunk: Option<Chunk>, until: u64, complete: bool) {
+        let mut queue = self.lock();
+        if queue.closed || queue.broken || queue.lagging_since.is_none() {
+            return;
+        }
+        queue.lagging_since = (!complete).then_some(until);
+        if let Some(chunk) = chunk {
+            self.metrics.messages_out.add(chunk.numbers.count());
+            queue.cost += chunk.bytes.len() + CHUNK_COST;
+            queue.entries.push_back(Entry::data(chunk));
+            self.write_queue(&mut queue);
+        }
+    }
+
+    /// Answers a ping. One answer waits at most: a newer one replaces it.
+    pub(crate) fn pong(&self, payload: &[u8]) {
+        self.control(Kind::Pong, Opcode::Pong, payload);
+    }
+
+    /// Asks the client for a sign of life.
+    pub(crate) fn ping(&self) {
+        self.control(Kind::Ping, Opcode::Ping, b"");
+    }
+
+    /// Queues a close frame after everything that waits; nothing is taken after it.
+    pub(crate) fn close(&self, frame: Vec<u8>) {
+        let mut queue = self.lock();
+        if queue.closed || queue.broken {
+            return;
+        }
+        queue.closed = true;
+        queue.entries.push_back(Entry::control(Kind::Close, frame));
+        self.write_queue(&mut queue);
+    }
+
+    /// Asks the connection's task to close the connection.
+    pub(crate) fn end(&self, close: Close) {
+        self.lock().ending.get_or_insert(close);
+        self.wake.notify_one();
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    pub(crate) fn write(&self) {
+        let mut queue = self.lock();
+        if !queue.entries.is_empty() {
+            self.write_queue(&mut queue);
+        }
+    }
+
+    /// Resolves when [`Outbox::state`] may have changed by someone else's doing.
+    pub(crate) async fn changed(&self) {
+        self.wake.notified().await;
+    }
+
+    /// What is to be done now.
+    pub(crate) fn state(&self) -> State {
+        let queue = self.lock();
+        if queue.broken {
+            State::Broken
+        } else if let Some(close) = queue.ending.filter(|_| !queue.closed) {
+            State::Ending(close)
+        } else if !queue.entries.is_empty() {
+            State::Waiting
+        } else if queue.closed {
+            State::Closed
+        } else if let Some(since) = queue.lagging_since {
+            State::Behind(since)
+        } else {
+            State::Idle
+        }
+    }
+
+    /// The bytes that one connection may have waiting now.
+    pub(crate) fn bytes_max(&self) -> usize {
+        if self.is_pressed() {
+            self.bounds.bytes_max.min(PRESSED_BYTES_MAX)
+        } else {
+            self.bounds.bytes_max
+        }
+    }
+
+    fn is_pressed(&self) -> bool {
+        self.metrics.outbox_bytes.get() > self.bounds.total_bytes_max as u64
+    }
+
+    fn enqueue(&self, queue: &mut Queue, chunk: Chunk) {
+        let direct = queue.entries.is_empty();
+        queue.cost += chunk.bytes.len() + CHUNK_COST;
+        queue.entries.push_back(Entry::data(chunk));
+        if direct && self.write_queue(queue) {
+            self.wake.notify_one();
+        }
+        if queue.cost.saturating_sub(queue.written) > self.bytes_max() {
+            let dropped = queue.skip(self.is_pressed());
+            self.metrics.outbox_lags.increment();
+            self.metrics.messages_dropped.lagging.add(dropped);
+            self.wake.notify_one();
+        }
+    }
+
+    fn control(&self, kind: Kind, opcode: Opcode, payload: &[u8]) {
+        let mut bytes = Vec::with_capacity(frame::frame_length(payload.len()));
+        frame::encode(opcode, payload, &mut bytes);
+        let entry = Entry::control(kind, bytes);
+        let mut queue = self.lock();
+        if queue.closed || queue.broken {
+            return;
+        }
+        let first = usize::from(queue.written > 0);
+        let waiting = queue
+            .entries
+            .iter()
+            .take(first + 2)
+            .skip(first)
+            .position(|entry| entry.kind == kind);
+        match waiting {
+            Some(index) => queue.entries[first + index] = entry,
+            None => queue.entries.insert(first, entry),
+        }
+        if queue.entries.len() == 1 && self.write_queue(&mut queue) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Writes until the queue is empty or the socket takes no more. True if the connection's task
+    /// has to go on with it.
+    fn write_queue(&self, queue: &mut Queue) -> bool {
+        while !queue.entries.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let mut count = 0;
+            for (slice, entry) in slices.iter_mut().zip(&queue.entries) {
+                let skip = if count == 0 { queue.written } else { 0 };
+                *slice = IoSlice::new(&entry.bytes[skip..]);
+                count += 1;
+            }
+            match self.sink.try_write(&slices[..count]) {
+                Ok(bytes) if bytes > 0 => {
+                    self.metrics.bytes_out.add(bytes as u64);
+                    queue.advance(bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => {
+                    queue.fail();
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn advance(&mut self, bytes: usize) {
+        self.written += bytes;
+        while let Some(first) = self.entries.front() {
+            if self.written < first.bytes.len() {
+                return;
+            }
+            self.written -= first.bytes.len();
+            if first.kind == Kind::Data {
+                self.cost -= first.bytes.len() + CHUNK_COST;
+            }
+            self.entries.pop_front();
+        }
+        // A burst's capacity is not kept through quiet times.
+        if self.entries.capacity() > SLICES_MAX {
+            self.entries = VecDeque::new();
+        }
+    }
+
+    /// Drops all data but the frame that is begun, and remembers since when. Gives the number of
+    /// frames dropped. While memory is short (`pressed`) the frame that is kept is copied, so that
+    /// it does not hold the whole chunk.
+    fn skip(&mut self, pressed: bool) -> u64 {
+        let mut since = None;
+        let mut dropped = 0;
+        let mut kept = VecDeque::new();
+        for (index, entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
+            if entry.kind != Kind::Data {
+                kept.push_back(entry);
+                continue;
+            }
+            dropped += entry.numbers.count();
+            if index > 0 || self.written == 0 {
+                since.get_or_insert(entry.numbers.at(0) - 1);
+                continue;
+            }
+            let place = frame::frame_at(&entry.bytes, self.written - 1);
+            let number = entry.numbers.at(place.index);
+            since = Some(number);
+            dropped -= place.index as u64 + 1;
+            if self.written == place.range.end {
+                self.written = 0;
+                continue;
+            }
+            self.written -= place.range.start;
+            let whole = entry.bytes.len();
+            let mut bytes = entry.bytes.slice(place.range);
+            if pressed && bytes.len() < whole / 2 {
+                bytes = Bytes::copy_from_slice(&bytes);
+            }
+            kept.push_back(Entry::data(Chunk {
+                bytes,
+                numbers: Numbers::Run(number..number + 1),
+            }));
+        }
+        self.entries = kept;
+        self.cost = self
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == Kind::Data)
+            .map(|entry| entry.bytes.len() + CHUNK_COST)
+            .sum();
+        self.lagging_since = since;
+        dropped
+    }
+
+    fn fail(&mut self) {
+        self.broken = true;
+        self.entries = VecDeque::new();
+        self.written = 0;
+        self.cost = 0;
+    }
+}
+
+impl Entry {
+    fn data(chunk: Chunk) -> Self {
+        Self {
+            kind: Kind::Data,
+            bytes: chunk.bytes,
+            numbers: chunk.numbers,
+        }
+    }
+
+    fn control(kind: Kind, frame: Vec<u8>) -> Self {
+        Self {
+            kind,
+            bytes: frame.into(),
+            numbers: Numbers::Run(0..0),
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! What is where: every path that the node answers.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use warp::Filter;
+use warp::reply::Response as Reply;
+
+use crate::cluster::Directory;
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::websocket::connection;
+use crate::websocket::upgrade::{self, UpgradeError};
+use crate::{admin, assets};
+
+/// Where a request came from, and its share of the connection limit.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// The client's address.
+    pub(crate) peer: SocketAddr,
+    /// Held as long as the connection lives, as a WebSocket too.
+    pub(crate) permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// What the routes need.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) config: Arc<Config>,
+    pub(crate) hub: Hub,
+    pub(crate) directory: Arc<dyn Directory>,
+    /// Turns true when the node stops.
+    pub(crate) shutdown: watch::Receiver<bool>,
+}
+
+/// The room of tutorial pages that name none.
+const LOBBY: &str = "lobby";
+
+/// Bytes in a room's name.
+const ROOM_BYTES_MAX: usize = 200;
+
+/// All routes as one filter that answers everything.
+pub(crate) fn routes(
+    context: Context,
+) -> impl Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let page = warp::path::end()
+        .and(request(&context))
+        .map(|request: Request| {
+            let if_none_match = request.headers.get(header::IF_NONE_MATCH).cloned();
+            request.read(|_| assets::page(if_none_match.as_ref()))
+        });
+    let healthz = warp::path!("healthz")
+        .and(request(&context))
+        .map(|request: Request| request.read(|_| text(StatusCode::OK, "ok\n")));
+    let readyz = warp::path!("readyz")
+        .and(request(&context))
+        .map(|request: Request| request.read(admin::ready));
+    let metrics = warp::path!("metrics")
+        .and(request(&context))
+        .map(|request: Request| request.read(admin::metrics));
+    let rooms = warp::path!("api" / "rooms")
+        .and(request(&context))
+        .map(|request: Request| request.read(admin::rooms));
+    let members = warp::path!("api" / "rooms" / String / "members")
+        .and(request(&context))
+        .map(|room: String, request: Request| {
+            request.read(|context| admin::members(context, &room))
+        });
+    let cluster = warp::path!("api" / "cluster")
+        .and(request(&context))
+        .map(|request: Request| request.read(admin::cluster));
+    let api = warp::path("api")
+        .map(|| admin::error(StatusCode::NOT_FOUND, "There is nothing at this address."));
+    let websocket = warp::path!("ws")
+        .and(request(&context))
+        .and(
+            warp::query::raw()
+                .map(Some)
+                .or(warp::any().map(|| None))
+                .unify(),
+        )
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::ext::optional::<Origin>())
+        .map(websocket);
+    let nothing =
+        warp::any().map(|| text(StatusCode::NOT_FOUND, "There is nothing at this address.\n"));
+
+    page.or(websocket)
+        .unify()
+        .or(healthz)
+        .unify()
+        .or(readyz)
+        .unify()
+        .or(metrics)
+        .unify()
+        .or(rooms)
+        .unify()
+        .or(members)
+        .unify()
+        .or(cluster)
+        .unify()
+        .or(api)
+        .unify()
+        .or(nothing)
+        .unify()
+}
+
+/// A response with a text body.
+pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    respond(status, "text/plain; charset=utf-8", body)
+}
+
+/// A response that is not to be cached.
+pub(crate) fn respond(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Reply {
+    let mut reply = Response::new(body.into().into());
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(content_type),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        header::HeaderValue::from_static("nosniff"),
+    );
+    reply
+}
+
+/// `text` with `%XX` decoded, and `+` as a space where it stands for one; `None` if an escape is
+/// broken or the outcome is not UTF-8.
+pub(crate) fn percent_decode(text: &str, plus_is_space: bool) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let high = char::from(rest.next()?).to_digit(16)?;
+                let low = char::from(rest.next()?).to_digit(16)?;
+                (high * 16 + low) as u8
+            }
+            b'+' if plus_is_space => b' ',
+            _ => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+struct Request {
+    context: Context,
+    method: Method,
+    headers: HeaderMap,
+}
+
+impl Request {
+    /// Answers GET and HEAD; hyper leaves the body out for HEAD.
+    fn read(self, answer: impl FnOnce(&Context) -> Reply) -> Reply {
+        if self.method == Method::GET || self.method == Method::HEAD {
+            return answer(&self.context);
+        }
+        let mut reply = text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "This address is for GET and HEAD.\n",
+        );
+        reply
+            .headers_mut()
+            .insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+        reply
+    }
+}
+
+fn request(
+    context: &Context,
+) -> impl Filter<Extract = (Request,), Error = Infallible> + Clone + Send + Sync + use<> {
+    let context = context.clone();
+    warp::any()
+        .map(move || context.clone())
+        .and(warp::method())
+        .and(warp::header::headers_cloned())
+        .map(
+            |context: Context, method: Method, headers: HeaderMap| Request {
+                context,
+                method,
+                headers,
+            },
+        )
+}
+
+/// The tutorial's protocol: the upgrade, and the task that serves the connection from then on.
+fn websocket(
+    request: Request,
+    query: Option<String>,
+    upgrade: Option<OnUpgrade>,
+    origin: Option<Origin>,
+) -> Reply {
+    let Request {
+        context,
+        method,
+        headers,
+    } = request;
+    let accept = match upgrade::accept(&method, &headers) {
+        Ok(accept) => accept,
+        Err(error) => return refuse_upgrade(error),
+    };
+    let room = match room_name(query.as_deref()) {
+        Ok(room) => room,
+        Err(why) => return text(StatusCode::BAD_REQUEST, why),
+    };
+    let (Some(upgrade), Some(origin)) = (upgrade, origin) else {
+        return refuse_upgrade(UpgradeError::NoUpgrade);
+    };
+    let Ok(accept) = header::HeaderValue::try_from(accept) else {
+        return refuse_upgrade(UpgradeError::Key);
+    };
+    // Boxed, so that the task is as small as its largest await.
+    tokio::spawn(async move {
+        let upgraded = match upgrade.await {
+            Ok(upgraded) => upgraded,
+            Err(error) => {
+                tracing::debug!(peer = %origin.peer, %error, "upgrade failed");
+                return;
+            }
+        };
+        match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => {
+                let stream = parts.io.into_inner();
+                let serve = connection::serve(
+                    stream,
+                    parts.read_buf,
+                    context.hub,
+                    room,
+                    context.config,
+                    context.shutdown,
+                );
+                Box::pin(serve).await;
+            }
+            Err(_) => {
+                tracing::error!(peer = %origin.peer, "an upgraded connection is no TCP socket")
+            }
+        }
+        drop(origin.permit);
+    });
+    let mut reply = Response::new(Bytes::new().into());
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = reply.headers_mut();
+    headers.insert(
+        header::CONNECTION,
+        header::HeaderValue::from_static("Upgrade"),
+    );
+    headers.insert(
+        header::UPGRADE,
+        header::HeaderValue::from_static("websocket"),
+    );
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    reply
+}
+
+fn refuse_upgrade(error: UpgradeError) -> Reply {
+    let status = match error {
+        UpgradeError::Method => StatusCode::METHOD_NOT_ALLOWED,
+        UpgradeError::NoUpgrade | UpgradeError::Version => StatusCode::UPGRADE_REQUIRED,
+        UpgradeError::Key => StatusCode::BAD_REQUEST,
+    };
+    let mut reply = text(status, format!("{error}\n"));
+    let headers = reply.headers_mut();
+    headers.insert(header::ALLOW, header::HeaderValue::from_static("GET"));
+    headers.insert(
+        header::UPGRADE,
+        header::HeaderValue::from_static("websocket"),
+    );
+    headers.insert(
+        header::SEC_WEBSOCKET_VERSION,
+        header::HeaderValue::from_static("13"),
+    );
+    reply
+}
+
+/// The room that a query names; the error is for people.
+fn room_name(query: Option<&str>) -> Result<String, &'static str> {
+    for pair in query.unwrap_or_default().split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if percent_decode(key, true).as_deref() == Some("room") {
+            let room = percent_decode(value, true)
+                .ok_or("The room's name must be percent-encoded UTF-8.\n")?;
+            return check_room(room);
+        }
+    }
+    Ok(LOBBY.to_owned())
+}
+
+fn check_room(room: String) -> Result<String, &'static str> {
+    if room.is_empty() || room.len() > ROOM_BYTES_MAX {
+        return Err("The room's name must have 1 to 200 bytes.\n");
+    }
+    if room.chars().any(char::is_control) {
+        return Err("The room's name must not contain control characters.\n");
+    }
+    Ok(room)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lobby_is_the_room_of_those_who_name_none() {
+        assert_eq!(room_name(None), Ok("lobby".into()));
+        assert_eq!(room_name(Some("")), Ok("lobby".into()));
+        assert_eq!(room_name(Some("rooms=x&roo=y&v=%zz")), Ok("lobby".into()));
+    }
+
+    #[test]
+    fn a_room_is_named_in_the_query() {
+        assert_eq!(room_name(Some("room=kitchen")), Ok("kitchen".into()));
+        assert_eq!(
+            room_name(Some("a=1&room=caf%C3%A9+au%20lait%2B&b")),
+            Ok("café au lait+".into())
+        );
+        assert_eq!(room_name(Some("ro%6fm=x&room=y")), Ok("x".into()));
+        assert_eq!(
+            room_name(Some(&format!("room={}", "x".repeat(200)))),
+            Ok("x".repeat(200))
+        );
+    }
+
+    #[test]
+    fn bad_names_are_refused() {
+        for query in [
+            "room=",
+            "room",
+            "room=%0a",
+            "room=%7f",
+            "room=%C2%85",
+            "room=%ff",
+            "room=%4",
+            "room=%",
+            "room=%zz",
+        ] {
+            assert!(room_name(Some(query)).is_err(), "{query}");
+        }
+        assert!(room_name(Some(&format!("room={}", "x".repeat(201)))).is_err());
+        assert!(room_name(Some(&format!("room={}", "%C3%A9".repeat(101)))).is_err());
+    }
+}

@@ -1,0 +1,39 @@
+//! Close codes and reasons.
+
+/// How a connection ends on the node's initiative: what its close frame says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Close {
+    /// The code of RFC 6455 §7.4.
+    pub(crate) code: u16,
+    /// For people; at most 123 bytes.
+    pub(crate) reason: &'static str,
+}
+
+impl Close {
+    /// Nothing arrived for too long.
+    pub(crate) const DEAD: Self = Self::new(1001, "no sign of life");
+    /// The client sent text that is not UTF-8.
+    pub(crate) const NOT_UTF8: Self = Self::new(1007, "text is not UTF-8");
+    /// The member was removed, here or elsewhere in the cluster.
+    pub(crate) const REMOVED: Self = Self::new(1008, "removed from the room");
+    /// The connection missed so much that it cannot be told what.
+    pub(crate) const TOO_FAR_BEHIND: Self = Self::new(1008, "too far behind");
+    /// A message above the limit.
+    pub(crate) const TOO_BIG: Self = Self::new(1009, "message is too big");
+    /// The node shuts down.
+    pub(crate) const SHUTDOWN: Self = Self::new(1012, "node is shutting down");
+
+    pub(crate) const fn new(code: u16, reason: &'static str) -> Self {
+        Self { code, reason }
+    }
+
+    /// The client broke the framing rules.
+    pub(crate) const fn protocol(reason: &'static str) -> Self {
+        Self::new(1002, reason)
+    }
+}
+
+/// Whether a close frame may carry `code` (RFC 6455 §7.4.1 and the IANA registry).
+pub(crate) fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}

@@ -1,0 +1,343 @@
+//! One tutorial connection: its task, from the upgrade to the last byte.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::Instrument;
+
+use super::close::Close;
+use super::decoder::{Decoder, Incoming};
+use super::frame::{self, Opcode};
+use crate::cluster::LeaveReason;
+use crate::config::Config;
+use crate::demo::{self, Refusal};
+use crate::hub::Hub;
+use crate::hub::outbox::{FrameSink, Outbox, State};
+use crate::hub::room::Membership;
+use crate::metrics::Metrics;
+
+/// Bytes read from a socket at a time, into a buffer that the connections of a thread share.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Reads in a row before other connections get their turn.
+const READS_MAX: usize = 4;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
+}
+
+/// Serves a connection of the tutorial's protocol in `room` until it ends. `early` is what the
+/// client sent right after its opening handshake; `shutdown` turns true when the node stops.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    early: Bytes,
+    hub: Hub,
+    room: String,
+    config: Arc<Config>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let metrics = hub.metrics().clone();
+    let stream = Arc::new(stream);
+    let outbox = Arc::new(Outbox::new(
+        Box::new(Socket(stream.clone())),
+        hub.outbox_bounds(),
+        metrics.clone(),
+    ));
+    let membership = hub.enter(&room, outbox.clone());
+    let span = tracing::info_span!("connection", connection = %membership.member(), room);
+    let connection = Connection {
+        decoder: Decoder::new(config.message_bytes_max),
+        stream,
+        outbox,
+        membership,
+        metrics,
+        config,
+        shutdown,
+        last_heard: Instant::now(),
+    };
+    connection.run(early).instrument(span).await;
+}
+
+/// The socket as rooms and outboxes see it.
+struct Socket(Arc<TcpStream>);
+
+impl FrameSink for Socket {
+    fn try_write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(bytes)
+    }
+}
+
+struct Connection {
+    stream: Arc<TcpStream>,
+    decoder: Decoder,
+    outbox: Arc<Outbox>,
+    membership: Membership,
+    metrics: Arc<Metrics>,
+    config: Arc<Config>,
+    shutdown: watch::Receiver<bool>,
+    last_heard: Instant,
+}
+
+/// How a connection ends.
+enum End {
+    /// The node closes.
+    Node(Close),
+    /// The client closes, with a code or without.
+    Client(Option<u16>),
+    /// The socket ended or failed without a close frame.
+    Broken,
+}
+
+impl Connection {
+    async fn run(mut self, early: Bytes) {
+        self.metrics.connections.rise(1);
+        self.metrics.connections_total.increment();
+        tracing::info!("connection opened");
+        let end = match self.take_early(&early) {
+            Some(end) => end,
+            None => self.exchange().await,
+        };
+        drop(early);
+        self.finish(end).await;
+    }
+
+    /// Reads and writes until the connection is to end.
+    async fn exchange(&mut self) -> End {
+        let mut pauses = self.membership.pauses();
+        let mut last_ping = self.last_heard;
+        let timer = sleep_until(self.next_deadline(last_ping));
+        tokio::pin!(timer);
+        loop {
+            let mut waiting = false;
+            match self.outbox.state() {
+                State::Idle => {}
+                State::Waiting => waiting = true,
+                State::Behind(since) => {
+                    tracing::debug!(since, "skips ahead");
+                    self.membership.catch_up(since);
+                    // It may have been written at once, and may not have been all.
+                    match self.outbox.state() {
+                        State::Waiting => waiting = true,
+                        State::Idle => {}
+                        State::Behind(_) | State::Ending(_) | State::Closed | State::Broken => {
+                            tokio::task::yield_now().await;
+                            continue;
+                        }
+                    }
+                }
+                State::Ending(close) => return End::Node(close),
+                State::Closed | State::Broken => return End::Broken,
+            }
+            let paused = *pauses.borrow_and_update();
+            tokio::select! {
+                readable = self.stream.readable(), if !paused => {
+                    if readable.is_err() {
+                        return End::Broken;
+                    }
+                    if let Some(end) = self.read() {
+                        return end;
+                    }
+                }
+                writable = self.stream.writable(), if waiting => {
+                    if writable.is_err() {
+                        return End::Broken;
+                    }
+                    self.outbox.write();
+                }
+                () = self.outbox.changed() => {}
+                _ = pauses.changed() => {
+                    // Silence while the node did not listen is not the client's.
+                    self.last_heard = Instant::now();
+                }
+                _ = self.shutdown.changed() => return End::Node(Close::SHUTDOWN),
+                () = &mut timer => {
+                    let now = Instant::now();
+                    if !paused && now >= self.last_heard + self.config.dead_after {
+                        return End::Node(Close::DEAD);
+                    }
+                    if now >= last_ping + self.config.ping_interval {
+                        last_ping = now;
+                        self.outbox.ping();
+                    }
+                    let due = self.next_deadline(last_ping).max(now + self.config.ping_interval / 20);
+                    timer.as_mut().reset(due);
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&self, last_ping: Instant) -> Instant {
+        (last_ping + self.config.ping_interval).min(self.last_heard + self.config.dead_after)
+    }
+
+    /// Reads what the socket has, within bounds.
+    fn read(&mut self) -> Option<End> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut texts = Vec::new();
+            let mut end = None;
+            for _ in 0..READS_MAX {
+                match self.stream.try_read(&mut scratch[..]) {
+                    Ok(0) => end = Some(End::Broken),
+                    Ok(count) => {
+                        self.last_heard = Instant::now();
+                        end = self.take(&scratch[..count], &mut texts);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => end = Some(End::Broken),
+                }
+                if end.is_some() {
+                    break;
+                }
+            }
+            self.send(texts);
+            end
+        })
+    }
+
+    fn take_early(&mut self, early: &[u8]) -> Option<End> {
+        let mut texts = Vec::new();
+        let end = self.take(early, &mut texts);
+        self.send(texts);
+        end
+    }
+
+    /// Decodes `bytes`; what is to be passed on goes to `texts`.
+    fn take(&mut self, mut bytes: &[u8], texts: &mut Vec<Bytes>) -> Option<End> {
+        self.metrics.bytes_in.add(bytes.len() as u64);
+        let (sender, color) = (self.membership.member(), self.membership.color());
+        loop {
+            match self.decoder.next(&mut bytes) {
+                Ok(None) => return None,
+                Ok(Some(Incoming::Text(text) | Incoming::Binary(text))) => {
+                    self.metrics.messages_in.increment();
+                    match demo::stamp(text, sender, color) {
+                        Ok(text) => texts.push(text),
+                        Err(refusal) => {
+                            self.metrics.refused(refusal);
+                            if refusal == Refusal::NotUtf8 {
+                                return Some(End::Node(Close::NOT_UTF8));
+                            }
+                            tracing::debug!(bytes = text.len(), %refusal, "message dropped");
+                        }
+                    }
+                }
+                Ok(Some(Incoming::Ping(payload))) => self.outbox.pong(payload),
+                Ok(Some(Incoming::Pong)) => {}
+                Ok(Some(Incoming::Close(code))) => return Some(End::Client(code)),
+                Err(close) => return Some(End::Node(close)),
+            }
+        }
+    }
+
+    fn send(&self, texts: Vec<Bytes>) {
+        if !texts.is_empty() {
+            tracing::trace!(messages = texts.len(), "received");
+            self.membership.send(texts);
+        }
+    }
+
+    /// Leaves the room, says goodbye, and gives the client a moment to take it.
+    async fn finish(self, end: End) {
+        let Self {
+            stream,
+            outbox,
+            membership,
+            metrics,
+            config,
+            ..
+        } = self;
+        let dead = matches!(end, End::Node(Close::DEAD));
+        membership.leave(if dead {
+            LeaveReason::TimedOut
+        } else {
+            LeaveReason::Closed
+        });
+        metrics.connections.fall(1);
+        let frame = match end {
+            End::Node(close) => {
+                count(&metrics, close);
+                tracing::info!(
+                    code = close.code,
+                    reason = close.reason,
+                    "connection closed by the node"
+                );
+                frame::close(close)
+            }
+            End::Client(code) => {
+                metrics.closes.client.increment();
+                tracing::info!(code, "connection closed by the client");
+                let mut frame = Vec::new();
+                let payload = code.map(u16::to_be_bytes);
+                frame::encode(
+                    Opcode::Close,
+                    payload.as_ref().map_or(&[], |code| &code[..]),
+                    &mut frame,
+                );
+                frame
+            }
+            End::Broken => {
+                metrics.closes.broken.increment();
+                tracing::info!("connection broken");
+                return;
+            }
+        };
+        outbox.close(frame);
+        let deadline = Instant::now() + config.close_timeout;
+        // The outcome does not matter: the socket is dropped either way.
+        let _ = timeout_at(deadline, farewell(&stream, &outbox)).await;
+    }
+}
+
+/// Writes what waits, then reads and discards until the client closes too. A socket dropped with
+/// unread input would be reset, and the client might never see the close frame.
+async fn farewell(stream: &TcpStream, outbox: &Outbox) -> io::Result<()> {
+    while outbox.state() == State::Waiting {
+        tokio::select! {
+            writable = stream.writable() => {
+                writable?;
+                outbox.write();
+            }
+            readable = stream.readable() => {
+                readable?;
+                if discard(stream)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    socket2::SockRef::from(stream).shutdown(Shutdown::Write)?;
+    loop {
+        stream.readable().await?;
+        if discard(stream)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Discards one buffer of input; true at its end.
+fn discard(stream: &TcpStream) -> io::Result<bool> {
+    SCRATCH.with_borrow_mut(|scratch| match stream.try_read(&mut scratch[..]) {
+        Ok(count) => Ok(count == 0),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    })
+}
+
+fn count(metrics: &Metrics, close: Close) {
+    let closes = &metrics.closes;
+    match close.code {
+        1001 => closes.dead.increment(),
+        1002 => closes.protocol.increment(),
+        1007 => closes.utf8.increment(),
+        1009 => closes.too_big.increment(),
+        1012 => closes.restart.increment(),
+        _ => closes.policy.increment(),
+    }
+}
