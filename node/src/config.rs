@@ -95,8 +95,10 @@ pub struct WebLimits {
     pub connections_max: usize,
     /// How long a request's headers may take.
     pub header_timeout: Duration,
-    /// Most bytes kept for a slow reader.
+    /// Most bytes kept for one slow reader.
     pub outbox_bytes_max: usize,
+    /// Most bytes kept for all slow readers together.
+    pub outboxes_bytes_max: usize,
     /// How often a connection is pinged.
     pub ping_interval: Duration,
     /// A connection silent for this long is closed.
@@ -288,7 +290,18 @@ impl ClusterConfig {
             node: entry.name.value.clone(),
             cluster: self.shared.cluster.clone(),
             region: entry.region.clone(),
-            web: entry.web.clone(),
+            web: entry
+                .web
+                .iter()
+                .map(|at| match at.origin {
+                    // A default is changed where the node is described.
+                    Origin::Default => Located {
+                        value: at.value,
+                        origin: entry.name.origin.clone(),
+                    },
+                    _ => at.clone(),
+                })
+                .collect(),
             web_limits: self.shared.web.clone(),
             mesh: entry.mesh.clone(),
             advertise: entry.advertise.as_ref().map(|at| at.value),
@@ -465,6 +478,7 @@ impl Shared {
                 connections_max: size("web.connections_max")?,
                 header_timeout: millis("web.header_timeout_ms")?,
                 outbox_bytes_max: size("web.outbox_bytes_max")?,
+                outboxes_bytes_max: size("web.outboxes_bytes_max")?,
                 ping_interval: Duration::from_millis(interval.value),
                 ping_timeout: Duration::from_millis(timeout.value),
             },
@@ -818,7 +832,7 @@ fn clash(
     second_node: &Located<NodeName>,
 ) -> ConfigError {
     // Point at the later one, unless it is a default, which nobody can edit.
-    let (at, at_node, other, other_node) = if second.origin == Origin::Default {
+    let (at, at_node, other, other_node) = if second.origin == Origin::Default && first.origin != Origin::Default {
         (first, first_node, second, second_node)
     } else {
         (second, second_node, first, first_node)
@@ -888,5 +902,272 @@ fn label(name: &'static str) -> NodeName {
     match NodeName::new(name) {
         Ok(name) => name,
         Err(_) => unreachable!("a literal label"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const TWO_NODES: &str = r#"
+cluster = "dev"
+
+[[node]]
+name = "n1"
+web = "127.0.0.1:7071"
+mesh = "127.0.0.1:7171"
+
+[[node]]
+name = "n2"
+web = "127.0.0.1:7072"
+mesh = "127.0.0.1:7172"
+"#;
+
+    fn load(text: &str, node: Option<&str>, overrides: &Overrides) -> Result<ClusterConfig, String> {
+        File::parse(Path::new("c.toml"), text)
+            .and_then(|file| ClusterConfig::from_file(&file, node, overrides))
+            .map_err(|error| error.to_string())
+    }
+
+    fn error(text: &str) -> String {
+        load(text, None, &Overrides::default()).unwrap_err()
+    }
+
+    fn env(pairs: &[(&str, &str)]) -> Overrides {
+        Overrides::from_env(
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
+    }
+
+    fn flag(path: &str, value: &str) -> Overrides {
+        let mut flags = Overrides::default();
+        flags.set_flag(keys::find(path).unwrap(), value.to_owned());
+        flags
+    }
+
+    #[test]
+    fn the_shipped_file_is_three_nodes_on_this_machine() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../cluster.toml"));
+        let cluster = ClusterConfig::load(path, None, &Overrides::default()).unwrap();
+        let names: Vec<_> = cluster.names().map(NodeName::as_str).collect();
+        assert_eq!(names, ["n1", "n2", "n3"]);
+        for (index, name) in names.iter().enumerate() {
+            let node = cluster.node(name).unwrap();
+            let port = u16::try_from(index).unwrap() + 1;
+            assert_eq!(node.web[0].value.to_string(), format!("127.0.0.1:707{port}"));
+            assert_eq!(node.web[1].value.to_string(), format!("[::1]:707{port}"));
+            assert_eq!(node.mesh.value.to_string(), format!("127.0.0.1:717{port}"));
+            assert_eq!(node.seeds.len(), 2);
+            assert!(matches!(node.tls, Tls::Throwaway(dir) if dir.ends_with(".mesh-dev")));
+        }
+    }
+
+    #[test]
+    fn the_shipped_file_documents_every_key_with_its_default() {
+        let text = include_str!("../../cluster.toml");
+        for key in keys::KEYS {
+            let name = key.path.rsplit('.').next().unwrap();
+            let shown = text
+                .lines()
+                .any(|line| line.trim_start_matches("# ").starts_with(&format!("{name} = ")));
+            assert!(shown, "{} is not in cluster.toml", key.path);
+            let default = format!("# {name} = {}", key.default);
+            if matches!(key.kind, Kind::Integer { .. }) {
+                assert!(text.contains(&default), "default of {}", key.path);
+            }
+        }
+    }
+
+    #[test]
+    fn commented_defaults_of_the_shipped_file_are_the_defaults() {
+        let text = include_str!("../../cluster.toml");
+        let plain = load(text, None, &Overrides::default()).unwrap();
+        let uncommented: String = text
+            .lines()
+            .map(|line| {
+                let setting = line.strip_prefix("# ").filter(|rest| {
+                    keys::KEYS.iter().any(|key| {
+                        let name = key.path.rsplit('.').next().unwrap();
+                        key.path.starts_with("web.") && rest.starts_with(&format!("{name} = "))
+                            || key.path.starts_with("log.") && rest.starts_with(&format!("{name} = "))
+                    })
+                });
+                format!("{}\n", setting.unwrap_or(line))
+            })
+            .collect();
+        let spelled = load(&uncommented, None, &Overrides::default()).unwrap();
+        assert_eq!(plain.shared.web, spelled.shared.web);
+        assert_eq!(plain.shared.log, spelled.shared.log);
+    }
+
+    #[test]
+    fn errors_name_the_file_the_line_the_key_and_the_remedy() {
+        let cases = [
+            ("[web]\ntikc_ms = 3", "c.toml:2: unknown key `web.tikc_ms`\n  remedy: did you mean `web.tick_ms`?"),
+            ("[wbe]\ntick_ms = 3", "c.toml:1: unknown key `wbe`\n  remedy: did you mean `web`?"),
+            ("tick_ms = 3", "c.toml:1: unknown key `tick_ms`\n  remedy: did you mean `web.tick_ms`, in another section?"),
+            ("[[node]]\nnam = \"n1\"", "c.toml:2: unknown key `node.nam`\n  remedy: did you mean `node.name`?"),
+            ("[log]\nbananas = 1", "c.toml:2: unknown key `log.bananas`\n  remedy: remove it; known in [log]: format, level"),
+            ("\n\n[web]\ntick_ms = 0", "c.toml:4: `web.tick_ms`: 0 is out of range\n  remedy: give a whole number from 1 to 1000 (milliseconds; default 16)"),
+            ("[web]\ntick_ms = -1", "c.toml:2: `web.tick_ms`: -1 is out of range\n  remedy: give a whole number from 1 to 1000 (milliseconds; default 16)"),
+            ("[web]\ntick_ms = \"16\"", "c.toml:2: `web.tick_ms`: \"16\" is not a whole number\n  remedy: give a whole number from 1 to 1000 (milliseconds; default 16)"),
+            ("[web]\ntick_ms = 16.5", "c.toml:2: `web.tick_ms`: 16.5 is not a whole number\n  remedy: give a whole number from 1 to 1000 (milliseconds; default 16)"),
+            ("[web]\ntick_ms = 99999999999999999999", "c.toml:2: `web.tick_ms`: 99999999999999999999 is out of range\n  remedy: give a whole number from 1 to 1000 (milliseconds; default 16)"),
+            ("[web]\ntick_ms = [1, 2]", "c.toml:2: `web.tick_ms`: a list is not possible here\n  remedy: give a whole number from 1 to 1000 (milliseconds; default 16)"),
+            ("[web]\ntick_ms = {a = 1}", "c.toml:2: `web.tick_ms`: a table is not possible here\n  remedy: give a whole number from 1 to 1000 (milliseconds; default 16)"),
+            ("web = 3", "c.toml:1: `web`: is an integer, but `web` is a section\n  remedy: write `[web]` on a line of its own and its keys below"),
+            ("cluster = \"My Cluster\"", "c.toml:1: `cluster`: \"My Cluster\" is not a usable name\n  remedy: give 1 to 63 characters of a-z, 0-9 and '-', not at either end a '-' (default dev)"),
+            ("cluster = 3", "c.toml:1: `cluster`: 3 is not text in quotes\n  remedy: give 1 to 63 characters of a-z, 0-9 and '-', not at either end a '-' (default dev)"),
+            ("[log]\nformat = \"xml\"", "c.toml:2: `log.format`: \"xml\" is not a format\n  remedy: give \"text\" or \"json\" (default text)"),
+            ("[log]\nlevel = \"inof\"", "c.toml:2: `log.level`: \"inof\" is not a level\n  remedy: give a level (off, error, warn, info, debug, trace), or a list such as \"info,cursormesh_mesh=debug\" (default info)"),
+            ("[web]\nping_timeout_ms = 5000", "c.toml:2: `web.ping_timeout_ms`: 5000 ms is not more than web.ping_interval_ms, 20000 ms: every connection would be closed\n  remedy: give a timeout longer than the interval"),
+            ("cluster = \"dev\"", "c.toml: `node`: describes no node\n  remedy: add a `[[node]]` table with `name = \"n1\"` and `mesh = \"127.0.0.1:7171\"`"),
+            ("[[node]]\nname = \"n1\"", "c.toml:1: `node.mesh`: node n1 does not say where it listens for other nodes\n  remedy: add `mesh = \"IP:PORT\"` (UDP), such as \"127.0.0.1:7171\""),
+            ("\n[[node]]\nmesh = \"127.0.0.1:7171\"", "c.toml:2: `node.name`: a [[node]] table without a name\n  remedy: add `name = \"n1\"`"),
+            ("[node.n1]\nmesh = \"127.0.0.1:7171\"", "c.toml:1: `node`: nodes are an array of tables\n  remedy: begin each node with `[[node]]` and give it `name = \"n1\"`"),
+            ("[node.n1]\n[node.n1]", "c.toml:2: duplicate node `n1`\n  remedy: give each node a name of its own, in a `[[node]]` table with `name = \"…\"`"),
+            ("cluster = \"a\"\ncluster = \"b\"", "c.toml:2: duplicate key `cluster`\n  remedy: a key and a section may stand only once in the file: remove one of them"),
+            ("[web]\n[log]\n[web]", "c.toml:3: duplicate key `web`\n  remedy: a key and a section may stand only once in the file: remove one of them"),
+            ("[[node]]\nname = \"n1\"\nmesh = \"localhost:7171\"", "c.toml:3: `node.mesh`: \"localhost:7171\" is not an address with a port\n  remedy: give an IP address and a port, such as \"127.0.0.1:7171\" or \"[::1]:7171\""),
+            ("[[node]]\nname = \"n1\"\nmesh = \"127.0.0.1:7171\"\nweb = []", "c.toml:4: `node.web`: an empty list leaves browsers no way in\n  remedy: give an IP address and a port, such as \"127.0.0.1:7071\" or \"[::1]:7071\", or a list of them (default 127.0.0.1:7071,[::1]:7071)"),
+            ("[[node]]\nname = \"n1\"\nmesh = \"0.0.0.0:7171\"", "c.toml:3: `node.mesh`: node n1: other nodes cannot reach 0.0.0.0:7171\n  remedy: add `advertise = \"IP:PORT\"`: where other nodes reach this one"),
+            ("[mesh]\nseeds = [\"n9\"]\n[[node]]\nname = \"n1\"\nmesh = \"127.0.0.1:7171\"", "c.toml:2: `mesh.seeds`: \"n9\" is neither a node of this file nor an address\n  remedy: give node names (n1) or addresses such as \"10.0.0.1:7171\""),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(error(text), expected, "for {text:?}");
+        }
+    }
+
+    #[test]
+    fn broken_toml_names_the_line() {
+        let shown = error("cluster = \"dev\"\n[web\ntick_ms = 1");
+        assert!(shown.starts_with("c.toml:2: not valid TOML: "), "{shown}");
+        assert!(shown.contains("remedy: "), "{shown}");
+    }
+
+    #[test]
+    fn the_first_error_in_the_file_is_shown() {
+        let shown = error("[web]\nzzz = 1\naaa = 1");
+        assert!(shown.starts_with("c.toml:2: unknown key `web.zzz`"), "{shown}");
+    }
+
+    #[test]
+    fn a_duplicate_node_names_both_places() {
+        let text = TWO_NODES.replace("\"n2\"", "\"n1\"");
+        assert_eq!(
+            error(&text),
+            "c.toml:10: `node.name`: duplicate node \"n1\": it is already at c.toml:5\n  remedy: give each node a name of its own, or remove one of the two tables"
+        );
+    }
+
+    #[test]
+    fn an_unknown_node_lists_the_known() {
+        let shown = load(TWO_NODES, Some("n9"), &Overrides::default()).unwrap_err();
+        assert_eq!(shown, "c.toml: there is no node \"n9\"\n  remedy: pick one with --node: n1, n2");
+    }
+
+    #[test]
+    fn two_nodes_at_one_address_are_refused() {
+        assert_eq!(
+            error(&TWO_NODES.replace("7172", "7171")),
+            "c.toml:12: `node.mesh`: node n2: its mesh address 127.0.0.1:7171 is also that of node n1 (127.0.0.1:7171, c.toml:7)\n  remedy: give each its own port"
+        );
+        assert_eq!(
+            error(&TWO_NODES.replace("7072", "7071")),
+            "c.toml:11: `node.web`: node n2: its web address 127.0.0.1:7071 is also that of node n1 (127.0.0.1:7071, c.toml:6)\n  remedy: give each its own port"
+        );
+        // A default clashes too, and the table is what can be edited then.
+        let shown = error(&TWO_NODES.replace("web = \"127.0.0.1:7072\"\n", "").replace("web = \"127.0.0.1:7071\"\n", ""));
+        assert!(shown.starts_with("c.toml:8: `node.web`: node n2: "), "{shown}");
+        // TCP and UDP do not clash, nor do the same ports on different machines.
+        load(&TWO_NODES.replace("7171", "7072"), None, &Overrides::default()).unwrap();
+        let apart = TWO_NODES
+            .replace("[[node]]\nname = \"n1\"", "[tls]\ndir = \"certs\"\n[[node]]\nname = \"n1\"")
+            .replace("mesh = \"127.0.0.1:7171\"", "mesh = \"10.0.0.1:7171\"")
+            .replace("mesh = \"127.0.0.1:7172\"", "mesh = \"10.0.0.2:7171\"")
+            .replace("7072", "7071");
+        load(&apart, None, &Overrides::default()).unwrap();
+    }
+
+    #[test]
+    fn a_network_without_certificates_is_refused() {
+        let open = TWO_NODES.replace("127.0.0.1:7172", "10.0.0.2:7172");
+        assert_eq!(
+            error(&open),
+            "c.toml:12: `tls.dir`: nodes talk over 10.0.0.2:7172, which is not a loopback address, and there is no certificate for node n1\n  remedy: run `cursormesh cert ca --cluster dev --out certs` and `cursormesh cert node --name n1 --ca certs`, then set `dir = \"certs\"` under [tls]"
+        );
+        let with_dir = format!("{open}\n[tls]\ndir = \"certs\"");
+        let node = load(&with_dir, Some("n1"), &Overrides::default()).unwrap().node("n1").unwrap();
+        assert!(matches!(node.tls, Tls::Bundle(path) if path.value == Path::new("./certs/n1.pem")));
+        // A bundle for the node that is started is enough to start that node.
+        load(&open, Some("n1"), &flag("node.bundle", "/x/n1.pem")).unwrap();
+        load(&open, Some("n2"), &env(&[("CURSORMESH_TLS_DIR", "/x")])).unwrap();
+        // A seed elsewhere is a network too.
+        let seeded = format!("[mesh]\nseeds = [\"10.0.0.9:7171\"]\n{TWO_NODES}").replace("cluster = \"dev\"", "");
+        assert!(error(&seeded).contains("10.0.0.9:7171, which is not a loopback address"));
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_over_the_file_over_defaults() {
+        let tick = |text: &str, overrides: &Overrides| {
+            load(text, Some("n1"), overrides).unwrap().node("n1").unwrap().web_limits.tick.as_millis()
+        };
+        let file = format!("{TWO_NODES}\n[web]\ntick_ms = 20");
+        let from_env = env(&[("CURSORMESH_WEB_TICK_MS", "30")]);
+        assert_eq!(tick(TWO_NODES, &Overrides::default()), 16);
+        assert_eq!(tick(&file, &Overrides::default()), 20);
+        assert_eq!(tick(&file, &from_env), 30);
+        assert_eq!(tick(&file, &from_env.with(flag("web.tick_ms", "40"))), 40);
+        assert_eq!(tick(&file, &env(&[("CURSORMESH_WEB_TICK_MS", "")])), 20);
+    }
+
+    #[test]
+    fn overrides_of_a_node_concern_the_picked_node_only() {
+        let overrides = flag("node.web", "127.0.0.1:9000,[::1]:9000");
+        let cluster = load(TWO_NODES, Some("n2"), &overrides).unwrap();
+        assert_eq!(cluster.node("n1").unwrap().web[0].value.port(), 7071);
+        let web = cluster.node("n2").unwrap().web;
+        assert_eq!(web.len(), 2);
+        assert_eq!(web[1].origin, Origin::Flag("--web".to_owned()));
+        let shown = load(TWO_NODES, None, &overrides).unwrap_err();
+        assert_eq!(shown, "flag --web: concerns one node, and no node was picked\n  remedy: add --node NAME");
+    }
+
+    #[test]
+    fn a_bad_override_names_its_variable_or_flag() {
+        let shown = load(TWO_NODES, Some("n1"), &env(&[("CURSORMESH_WEB_TICK_MS", "fast")])).unwrap_err();
+        assert_eq!(
+            shown,
+            "environment variable CURSORMESH_WEB_TICK_MS: `web.tick_ms`: \"fast\" is not a whole number\n  remedy: give a whole number from 1 to 1000 (milliseconds; default 16)"
+        );
+        let shown = load(TWO_NODES, Some("n1"), &flag("node.web", "127.0.0.1:7072")).unwrap_err();
+        assert!(shown.starts_with("flag --web: `node.web`: ") || shown.starts_with("c.toml:11: `node.web`: "), "{shown}");
+    }
+
+    #[test]
+    fn seeds_are_nodes_or_addresses_and_never_the_node_itself() {
+        let seeds = |node: &str, text: &str| load(text, Some(node), &Overrides::default()).unwrap().node(node).unwrap().seeds;
+        let default = seeds("n1", TWO_NODES);
+        assert_eq!(default, [(Some(label("n2")), "127.0.0.1:7172".parse().unwrap())]);
+        let partial = format!("{TWO_NODES}\n[mesh]\nseeds = [\"n1\", \"127.0.0.1:9999\"]");
+        assert_eq!(seeds("n1", &partial), [(None, "127.0.0.1:9999".parse().unwrap())]);
+        assert_eq!(seeds("n2", &partial).len(), 2);
+    }
+
+    #[test]
+    fn dev_needs_nothing_and_stays_on_this_machine() {
+        let dev = |overrides: &Overrides| NodeConfig::dev(overrides, |_, _| Tls::Pem("x".to_owned()));
+        let config = dev(&Overrides::default()).unwrap();
+        assert_eq!(config.web.len(), 2);
+        assert_eq!(config.mesh.value.to_string(), "127.0.0.1:0");
+        assert!(config.seeds.is_empty());
+        let config = dev(&flag("node.web", "127.0.0.1:0")).unwrap();
+        assert_eq!(config.web[0].value.port(), 0);
+        let refused = dev(&flag("node.mesh", "10.0.0.1:7171")).unwrap_err().to_string();
+        assert!(refused.starts_with("flag --mesh: `node.mesh`: 10.0.0.1:7171 is not a loopback address"), "{refused}");
+        dev(&flag("node.bundle", "x.pem")).unwrap_err();
     }
 }

@@ -4,4 +4,12 @@
 //! Here the web edge and the mesh, which know nothing of each other, are introduced.
 
 pub mod cert;
+pub mod cli;
 pub mod config;
+pub mod run;
+pub mod status;
+pub mod telemetry;
+
+mod bridge;
+mod directory;
+mod metrics;

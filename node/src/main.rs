@@ -1,2 +1,5 @@
-//! c
-fn main() {}
+//! The `cursormesh` program; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    cursormesh::cli::main()
+}

@@ -141,7 +141,14 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Integer { min: 4096, max: 16_777_216 },
         unit: "bytes",
         default: "262144",
-        help: "Most bytes kept for a client that reads too slowly",
+        help: "Most bytes kept for one client that reads too slowly",
+    },
+    Key {
+        path: "web.outboxes_bytes_max",
+        kind: Kind::Integer { min: 1_048_576, max: 1_099_511_627_776 },
+        unit: "bytes",
+        default: "33554432",
+        help: "Most bytes kept for all slow clients together before each gets 16 KiB only",
     },
     Key {
         path: "web.ping_interval_ms",

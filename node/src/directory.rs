@@ -1,0 +1,234 @@
+//! What the web edge may ask of the mesh: answers from the replicated table, without asking anyone.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cursormesh_mesh::net::View;
+use cursormesh_mesh::proto::{Overview, PeerOverview, RoomName};
+use cursormesh_web::cluster::{self, RoomSummary};
+use serde_json::{Value, json};
+
+use crate::bridge::{self, Dropped};
+use crate::metrics;
+
+/// For so long after its start a node that knows of others but has no link yet is not ready: its
+/// first clients would see an empty cluster.
+const JOIN_GRACE: Duration = Duration::from_secs(3);
+
+/// Rooms listed per node; their count is always given.
+const ROOMS_LISTED_MAX: usize = 100;
+
+/// The mesh as the web edge knows it.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    node: String,
+    has_seeds: bool,
+    started: Instant,
+    view: OnceLock<Arc<View>>,
+    leaving: AtomicBool,
+    dropped: Arc<Dropped>,
+}
+
+impl Directory {
+    /// A directory of a node whose mesh does not run yet.
+    pub(crate) fn new(node: String, has_seeds: bool, dropped: Arc<Dropped>) -> Self {
+        Self {
+            node,
+            has_seeds,
+            started: Instant::now(),
+            view: OnceLock::new(),
+            leaving: AtomicBool::new(false),
+            dropped,
+        }
+    }
+
+    /// The mesh runs.
+    pub(crate) fn started(&self, view: Arc<View>) {
+        // A second view is impossible: a node starts its mesh once.
+        let _ = self.view.set(view);
+    }
+
+    /// The node shuts down.
+    pub(crate) fn leaving(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+}
+
+impl cluster::Directory for Directory {
+    fn node(&self) -> String {
+        self.node.clone()
+    }
+
+    fn rooms(&self, limit: usize) -> Vec<RoomSummary> {
+        let Some(view) = self.view.get() else {
+            return Vec::new();
+        };
+        let mut rooms: Vec<RoomSummary> = view
+            .rooms(limit)
+            .into_iter()
+            .map(|room| RoomSummary {
+                room: room.room.to_string(),
+                count: room.members,
+            })
+            .collect();
+        rooms.sort_by(|a, b| a.room.cmp(&b.room));
+        rooms
+    }
+
+    fn members(&self, room: &str) -> Vec<cluster::Member> {
+        let (Some(view), Ok(room)) = (self.view.get(), RoomName::new(room)) else {
+            return Vec::new();
+        };
+        let mut members: Vec<cluster::Member> = view
+            .members(&room)
+            .iter()
+            .map(|member| bridge::member_to_web(member))
+            .collect();
+        members.sort_by(|a, b| (a.joined_at, a.id).cmp(&(b.joined_at, b.id)));
+        members
+    }
+
+    fn count(&self, room: &str) -> usize {
+        match (self.view.get(), RoomName::new(room)) {
+            (Some(view), Ok(room)) => view.count(&room),
+            _ => 0,
+        }
+    }
+
+    fn cluster(&self) -> Value {
+        match self.view.get() {
+            Some(view) => overview_json(&view.overview()),
+            None => json!({ "node": self.node, "peers": [] }),
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.leaving.load(Ordering::Relaxed) {
+            return Err("the node shuts down".to_owned());
+        }
+        let Some(view) = self.view.get() else {
+            return Err("the node starts".to_owned());
+        };
+        let joining = self.has_seeds && self.started.elapsed() < JOIN_GRACE;
+        if joining && view.links().is_empty() {
+            return Err("the node looks for the others".to_owned());
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> String {
+        self.view.get().map_or_else(String::new, |view| {
+            metrics::render(view, &self.dropped, self.started.elapsed())
+        })
+    }
+}
+
+fn overview_json(overview: &Overview) -> Value {
+    json!({
+        "node": overview.node.as_str(),
+        "cluster": overview.cluster.as_str(),
+        "region": overview.region,
+        // A 64-bit number is an opaque string in JavaScript.
+        "boot": overview.boot.to_string(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "seq": overview.seq,
+        "rows": overview.rows,
+        "rooms": rooms_json(&overview.rooms),
+        "peers": overview.peers.iter().map(peer_json).collect::<Vec<_>>(),
+    })
+}
+
+fn peer_json(peer: &PeerOverview) -> Value {
+    // Whether SWIM suspects a node is its own affair until it decides; a linked node that it holds
+    // for down, or the reverse, is what an operator must see.
+    let state = match (peer.alive, peer.linked) {
+        (true, true) => "alive",
+        (true, false) => "alive, no link",
+        (false, true) => "down, but linked",
+        (false, false) => "down",
+    };
+    json!({
+        "node": peer.node.as_str(),
+        "region": peer.region,
+        "boot": peer.boot.to_string(),
+        "addr": peer.addr.map(|addr| addr.to_string()),
+        "state": state,
+        "alive": peer.alive,
+        "linked": peer.linked,
+        "rtt_ms": peer.rtt.map(|rtt| round_ms(rtt)),
+        "relay": peer.relay.as_ref().map(|relay| relay.as_str()),
+        "visible": peer.visible,
+        "hidden_because": (!peer.visible).then_some(&peer.hidden_because),
+        "applied": peer.applied,
+        "rows": peer.rows,
+        "rooms": rooms_json(&peer.rooms),
+        "evidence_age_ms": peer.evidence_age.map(|age| round_ms(age)),
+        "refused": peer.refused.as_ref().map(|(code, reason)| json!({
+            "code": *code as u32,
+            "reason": reason,
+        })),
+    })
+}
+
+fn rooms_json(rooms: &[RoomName]) -> Value {
+    let listed: Vec<&str> = rooms.iter().take(ROOMS_LISTED_MAX).map(RoomName::as_str).collect();
+    json!({ "count": rooms.len(), "names": listed })
+}
+
+/// Milliseconds to a hundredth.
+fn round_ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 100_000.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use cursormesh_mesh::proto::NodeName;
+    use cursormesh_mesh::proto::event::CloseCode;
+    use cursormesh_web::cluster::Directory as _;
+
+    #[test]
+    fn a_peer_is_told_with_all_that_is_known() {
+        let name = |name| NodeName::new(name).unwrap();
+        let peer = PeerOverview {
+            node: name("n2"),
+            region: "eu".to_owned(),
+            boot: 1_700_000_000_000,
+            addr: Some("127.0.0.1:7172".parse().unwrap()),
+            alive: true,
+            linked: false,
+            rtt: Some(Duration::from_micros(1234)),
+            relay: Some(name("n3")),
+            visible: false,
+            hidden_because: "no sign of life".to_owned(),
+            applied: 7,
+            rows: 3,
+            rooms: (0..150).map(|n| RoomName::new(&format!("r{n}")).unwrap()).collect(),
+            evidence_age: None,
+            refused: Some((CloseCode::Cluster, "another cluster".to_owned())),
+        };
+        let told = peer_json(&peer);
+        assert_eq!(told["state"], "alive, no link");
+        assert_eq!(told["rtt_ms"], 1.23);
+        assert_eq!(told["relay"], "n3");
+        assert_eq!(told["hidden_because"], "no sign of life");
+        assert_eq!(told["rooms"]["count"], 150);
+        assert_eq!(told["rooms"]["names"].as_array().unwrap().len(), 100);
+        assert_eq!(told["refused"]["code"], 3);
+        assert_eq!(told["evidence_age_ms"], Value::Null);
+    }
+
+    #[test]
+    fn a_node_without_a_running_mesh_is_not_ready_and_knows_nothing() {
+        let directory = Directory::new("n1".to_owned(), true, Arc::default());
+        assert_eq!(directory.ready(), Err("the node starts".to_owned()));
+        assert_eq!(directory.count("lobby"), 0);
+        assert!(directory.members("lobby").is_empty());
+        assert_eq!(directory.cluster()["node"], "n1");
+        directory.leaving();
+        assert_eq!(directory.ready(), Err("the node shuts down".to_owned()));
+    }
+}

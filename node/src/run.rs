@@ -1,0 +1,428 @@
+//! A running node: what is started in which order, and how it stops.
+//!
+//! Start: certificate, web socket, mesh, pumps, web edge. The web socket is bound before the mesh
+//! starts, so that a node whose port is taken never shows up at its peers. Stop: no new
+//! connections, browsers are told (close 1012), the mesh is told what they left, the node leaves.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cursormesh_mesh::net::{self, Identity, Mesh, Settings, StartError};
+use cursormesh_mesh::proto;
+use cursormesh_web::{BindError, Hub, Server};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::bridge::{self, Dropped};
+use crate::cert::{Authority, CertError};
+use crate::config::{Located, NodeConfig, Origin, Tls};
+use crate::directory::Directory;
+
+/// What the hub says to the mesh waits here; while it is full, browsers are not read.
+const OUTBOUND_CAPACITY: usize = 1024;
+/// A stop that takes longer than this is cut short. With the runtime's own end it stays below 5 s.
+const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
+/// Exit code after a second Ctrl-C: 128 and the signal's number, as shells have it.
+const EXIT_INTERRUPTED: i32 = 130;
+/// Exit code after a second SIGTERM, likewise.
+const EXIT_TERMINATED: i32 = 143;
+
+/// Why a node did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The throwaway CA cannot be made or read.
+    #[error(transparent)]
+    Certificate(#[from] CertError),
+    /// The bundle cannot be used.
+    #[error("{place}: certificate bundle {bundle}: {problem}\n  remedy: {remedy}")]
+    Bundle {
+        /// Where the bundle was configured.
+        place: String,
+        /// Its path.
+        bundle: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// An address cannot be listened on.
+    #[error("{place}: `{key}`: cannot listen on {protocol} {addr}: {problem}\n  remedy: {remedy}")]
+    Listen {
+        /// Where the address was configured.
+        place: String,
+        /// The configuration key.
+        key: &'static str,
+        /// TCP or UDP.
+        protocol: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// The operating system's words.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The mesh did not start for another reason.
+    #[error("the mesh cannot start: {0}")]
+    Mesh(StartError),
+    /// The runtime could not be had.
+    #[error("the system gives no threads or signals: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// A running node. Dropping it stops it at once, as a crash would; [`Node::stop`] is the clean way.
+#[derive(Debug)]
+pub struct Node {
+    web_addrs: Vec<SocketAddr>,
+    mesh_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    done: JoinHandle<()>,
+}
+
+impl Node {
+    /// Starts a node inside the current tokio runtime; returns once it listens. Links to other
+    /// nodes come up later.
+    pub async fn start(config: NodeConfig) -> Result<Self, RunError> {
+        let identity = identity(&config)?;
+        let dropped = Arc::new(Dropped::default());
+        let directory = Arc::new(Directory::new(
+            config.node.to_string(),
+            !config.seeds.is_empty(),
+            dropped.clone(),
+        ));
+        let (outbound, said) = mpsc::channel(OUTBOUND_CAPACITY);
+        let web = web_config(&config);
+        let hub = Hub::new(&web, directory.clone(), outbound);
+        let server = Server::bind(web, hub.clone(), directory.clone())
+            .map_err(|error| web_error(&config, &error))?;
+        let web_addrs = server.local_addrs();
+        let mut mesh = net::start(mesh_settings(&config, identity))
+            .await
+            .map_err(|error| mesh_error(&config, error))?;
+        let mesh_addr = mesh.listen_addr();
+        directory.started(mesh.view());
+        info!(
+            cluster = %config.cluster,
+            region = config.region,
+            mesh = %mesh_addr,
+            seeds = config.seeds.len(),
+            version = env!("CARGO_PKG_VERSION"),
+            "node started"
+        );
+        let urls: Vec<String> = web_addrs.iter().map(|addr| local_url(*addr)).collect();
+        info!("open {} in a browser", urls.join(" or "));
+
+        let (stop, stopped) = watch::channel(false);
+        let (stop_hub, hub_stopped) = watch::channel(false);
+        let to_mesh = tokio::spawn({
+            let (local, dropped) = (mesh.local(), dropped.clone());
+            async move { bridge::hub_to_mesh(said, local, hub_stopped, &dropped).await }
+        });
+        let events = mesh.events();
+        let to_hub = tokio::spawn(async move {
+            if let Some(events) = events {
+                bridge::mesh_to_hub(events, hub, &dropped).await;
+            }
+        });
+        let running = Running {
+            mesh,
+            directory,
+            to_mesh,
+            to_hub,
+            stop_hub,
+        };
+        let done = tokio::spawn(running.until(server, stopped));
+        Ok(Self {
+            web_addrs,
+            mesh_addr,
+            stop,
+            done,
+        })
+    }
+
+    /// Where browsers connect; a configured port 0 is the real one here.
+    pub fn web_addrs(&self) -> &[SocketAddr] {
+        &self.web_addrs
+    }
+
+    /// Where it listens for other nodes.
+    pub fn mesh_addr(&self) -> SocketAddr {
+        self.mesh_addr
+    }
+
+    /// Stops the node: browsers are told, peers are told. Takes less than 5 s.
+    pub async fn stop(mut self) {
+        // If nobody listens any more, the node has ended already.
+        let _ = self.stop.send(true);
+        if tokio::time::timeout(STOP_TIMEOUT, &mut self.done).await.is_err() {
+            warn!("the stop took too long and was cut short");
+        }
+    }
+
+    /// Returns when the node ended without having been told to: its mesh or its web edge failed,
+    /// and the log says how.
+    async fn ended(&mut self) {
+        // A panic inside has been printed by then, and means the same.
+        let _ = (&mut self.done).await;
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.done.abort();
+    }
+}
+
+/// The parts of a node that runs.
+struct Running {
+    mesh: Mesh,
+    directory: Arc<Directory>,
+    to_mesh: JoinHandle<()>,
+    to_hub: JoinHandle<()>,
+    stop_hub: watch::Sender<bool>,
+}
+
+impl Running {
+    /// Serves until `stopped` says so or a part fails, then stops everything in order.
+    async fn until(mut self, server: Server, mut stopped: watch::Receiver<bool>) {
+        let (stop_web, web_stopped) = tokio::sync::oneshot::channel::<()>();
+        let mut web = tokio::spawn(server.run(async {
+            // A dropped sender means the same: stop.
+            let _ = web_stopped.await;
+        }));
+        let mut web_runs = true;
+        tokio::select! {
+            // Also when the handle is gone.
+            _ = stopped.wait_for(|stopped| *stopped) => info!("node stops"),
+            _ = &mut self.to_hub => error!("the mesh ended by itself: the node stops"),
+            _ = &mut web => {
+                web_runs = false;
+                error!("the web edge ended by itself: the node stops");
+            }
+        }
+        self.directory.leaving();
+        drop(stop_web);
+        if web_runs {
+            // A panic inside has been printed; there is nothing left to wait for then.
+            let _ = web.await;
+        }
+        // What browsers said last still goes out; then the node leaves.
+        self.stop_hub.send_replace(true);
+        let _ = self.to_mesh.await;
+        self.mesh.leave(Duration::ZERO).await;
+        self.to_hub.abort();
+        info!("node stopped");
+    }
+}
+
+/// Runs a node until SIGTERM or Ctrl-C and stops it then; a second signal ends the process at once.
+/// The exit code says whether the node ended in order.
+pub fn until_signal(config: NodeConfig) -> Result<ExitCode, RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut node = Node::start(config).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = node.ended() => return Ok(ExitCode::FAILURE),
+        }
+        tokio::select! {
+            () = node.stop() => Ok(ExitCode::SUCCESS),
+            _ = terminate.recv() => std::process::exit(EXIT_TERMINATED),
+            _ = interrupt.recv() => std::process::exit(EXIT_INTERRUPTED),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+/// The node's certificate, read and checked against its name and cluster.
+pub fn identity(config: &NodeConfig) -> Result<Identity, RunError> {
+    let NodeConfig { node, cluster, .. } = config;
+    let (place, path, bytes) = match &config.tls {
+        Tls::Pem(text) => (Origin::Default, "in memory".to_owned(), text.clone().into_bytes()),
+        Tls::Throwaway(dir) => {
+            let bundle = Authority::throwaway(dir, cluster)?.bundle_for(node, cluster)?;
+            (Origin::Default, dir.display().to_string(), bundle.into_bytes())
+        }
+        Tls::Bundle(at) => {
+            let bytes = std::fs::read(&at.value).map_err(|error| {
+                let dir = at.value.parent().unwrap_or(&at.value).display();
+                RunError::Bundle {
+                    place: at.origin.to_string(),
+                    bundle: at.value.display().to_string(),
+                    problem: error.to_string(),
+                    remedy: if error.kind() == std::io::ErrorKind::NotFound {
+                        format!(
+                            "make it with `cursormesh cert node --name {node} --ca {dir}` (and the \
+                             CA before, with `cursormesh cert ca --cluster {cluster} --out {dir}`)"
+                        )
+                    } else {
+                        "let this user read it".to_owned()
+                    },
+                }
+            })?;
+            (at.origin.clone(), at.value.display().to_string(), bytes)
+        }
+    };
+    let refused = |problem: String, remedy: String| RunError::Bundle {
+        place: place.to_string(),
+        bundle: path.clone(),
+        problem,
+        remedy,
+    };
+    let identity = Identity::from_pem(&bytes).map_err(|error| {
+        refused(
+            error.to_string(),
+            format!(
+                "see it with `cursormesh cert show {path}`; make a new one with `cursormesh cert \
+                 node --name {node} --force`"
+            ),
+        )
+    })?;
+    if identity.node() != node || identity.cluster() != cluster {
+        return Err(refused(
+            format!(
+                "is for node {} of cluster {}, but this is node {node} of cluster {cluster}",
+                identity.node(),
+                identity.cluster()
+            ),
+            format!("use the bundle of {node}, made with `cursormesh cert node --name {node}`"),
+        ));
+    }
+    Ok(identity)
+}
+
+/// The URL at which this machine reaches a listening address.
+pub fn local_url(addr: SocketAddr) -> String {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, addr.port()))
+}
+
+fn web_config(config: &NodeConfig) -> cursormesh_web::Config {
+    let limits = &config.web_limits;
+    cursormesh_web::Config {
+        listen: reachable(&config.web),
+        connections_max: limits.connections_max,
+        message_bytes_max: limits.message_bytes_max,
+        tick: limits.tick,
+        header_timeout: limits.header_timeout,
+        outbox_bytes_max: limits.outbox_bytes_max,
+        outboxes_bytes_max: limits.outboxes_bytes_max,
+        ping_interval: limits.ping_interval,
+        dead_after: limits.ping_timeout,
+        ..cursormesh_web::Config::default()
+    }
+}
+
+/// The addresses to listen on: without `[::1]` on a machine that has no IPv6, unless nothing else
+/// is left.
+fn reachable(web: &[Located<SocketAddr>]) -> Vec<SocketAddr> {
+    let has_v6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    let is_missing = |addr: &SocketAddr| !has_v6 && addr.ip() == Ipv6Addr::LOCALHOST;
+    let all: Vec<SocketAddr> = web.iter().map(|at| at.value).collect();
+    let there: Vec<SocketAddr> = all.iter().copied().filter(|addr| !is_missing(addr)).collect();
+    if there.is_empty() {
+        return all;
+    }
+    for addr in all.iter().filter(|addr| is_missing(addr)) {
+        warn!(%addr, "not listening here: this machine has no IPv6");
+    }
+    there
+}
+
+fn mesh_settings(config: &NodeConfig, identity: Identity) -> Settings {
+    let boot = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    Settings {
+        core: proto::Config {
+            node: config.node.clone(),
+            cluster: config.cluster.clone(),
+            region: config.region.clone(),
+            boot,
+            advertise: config.advertise.unwrap_or(config.mesh.value),
+            seeds: config.seeds.clone(),
+            grace: proto::GRACE,
+            rules: proto::Rules::default(),
+        },
+        listen: config.mesh.value,
+        identity,
+        seed: None,
+    }
+}
+
+fn web_error(config: &NodeConfig, error: &BindError) -> RunError {
+    let origin = config
+        .web
+        .iter()
+        .find(|at| at.value == error.addr)
+        .map_or(&Origin::Default, |at| &at.origin);
+    listen_error(origin, "node.web", "TCP", error.addr, &error.source, config)
+}
+
+fn mesh_error(config: &NodeConfig, error: StartError) -> RunError {
+    match error {
+        StartError::Bind { addr, source } => {
+            listen_error(&config.mesh.origin, "node.mesh", "UDP", addr, &source, config)
+        }
+        other => RunError::Mesh(other),
+    }
+}
+
+fn listen_error(
+    origin: &Origin,
+    key: &'static str,
+    protocol: &'static str,
+    addr: SocketAddr,
+    error: &std::io::Error,
+    config: &NodeConfig,
+) -> RunError {
+    let name = key.trim_start_matches("node.");
+    let change = match origin {
+        Origin::File { .. } => format!(
+            "change `{name}` of node {} there; --{name} IP:PORT overrides it for one run",
+            config.node
+        ),
+        Origin::Env(_) | Origin::Flag(_) | Origin::Default => {
+            format!("choose another with --{name} IP:PORT")
+        }
+    };
+    let (problem, remedy) = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let letter = if protocol == "TCP" { 't' } else { 'u' };
+            (
+                "the port is in use by another program, or by this node already".to_owned(),
+                format!("stop that (`ss -ln{letter}p` shows it), or {change}"),
+            )
+        }
+        std::io::ErrorKind::AddrNotAvailable => (
+            "this machine has no such address".to_owned(),
+            format!("see `ip addr`, and {change}"),
+        ),
+        std::io::ErrorKind::PermissionDenied => (
+            "not allowed to this user".to_owned(),
+            format!("choose a port above 1023: {change}"),
+        ),
+        _ => (error.to_string(), change),
+    };
+    RunError::Listen {
+        place: origin.to_string(),
+        key,
+        protocol,
+        addr,
+        problem,
+        remedy,
+    }
+}
