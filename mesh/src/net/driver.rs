@@ -703,6 +703,7 @@ impl<E: Engine> Driver<E> {
             | Event::Left { .. }
             | Event::MovedAway { .. }
             | Event::Messages { .. }
+            | Event::MessageRefused { .. }
             | Event::Cursors { .. } => {
                 trace!(%node, ?event, "event");
                 return;
@@ -750,7 +751,7 @@ fn weight(local: &Local) -> usize {
     match local {
         Local::Join(row) => 128 + row.state.len(),
         Local::Update { state, .. } => 128 + state.as_ref().map_or(0, Bytes::len),
-        Local::Leave { .. } => 64,
+        Local::Break { .. } | Local::Leave { .. } => 64,
         Local::Interest { room: name, .. } => 64 + room(name).len(),
         Local::Messages { items, .. } => items.iter().map(|item| 64 + item.payload.len()).sum(),
         Local::Cursors { items, .. } => 64 + 28 * items.len(),

@@ -159,7 +159,8 @@ impl Gate {
         self.endpoint.connect_with(config.clone(), addr, &name)
     }
 
-    /// Who the other end of an authenticated connection is, or why it may not stay.
+    /// Who the other end of an authenticated connection is, or why it may not stay. This node's own
+    /// name is the core's to judge: only the Hello tells itself from another node with its bundle.
     pub(super) fn judge(
         &self,
         connection: &Connection,
@@ -187,12 +188,6 @@ impl Gate {
                 self.cluster
             );
             return Err(refuse(Some(&peer), CloseCode::Cluster, reason));
-        }
-        if peer == self.node {
-            let reason = format!(
-                "both ends are named {peer}: an address leads back to its own node, or two nodes use one bundle"
-            );
-            return Err(refuse(Some(&peer), CloseCode::Name, reason));
         }
         if let Some(expected) = expected
             && *expected != peer

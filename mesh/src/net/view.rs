@@ -246,6 +246,7 @@ impl View {
             }
             Event::MovedAway { .. }
             | Event::Messages { .. }
+            | Event::MessageRefused { .. }
             | Event::Cursors { .. }
             | Event::LinkUp { .. }
             | Event::LinkDown { .. }
