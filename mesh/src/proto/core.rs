@@ -15,6 +15,8 @@ mod relay;
 mod replica;
 mod snapshot;
 mod swim;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;

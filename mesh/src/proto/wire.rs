@@ -540,3 +540,318 @@ fn within(size: usize, max: usize, what: &'static str) -> Result<(), WireError> 
         Err(WireError::Limit(what))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proto::event::{MessageKind, User};
+
+    fn node() -> impl Strategy<Value = NodeName> {
+        "[a-z0-9]{1,12}".prop_map(|name| NodeName::new(&name).unwrap())
+    }
+
+    fn room() -> impl Strategy<Value = RoomName> {
+        "[a-zA-Z0-9 ä🦀]{1,20}".prop_map(|name| RoomName::new(&name).unwrap())
+    }
+
+    fn owner() -> impl Strategy<Value = OwnerId> {
+        (node(), any::<u64>()).prop_map(|(node, boot)| OwnerId { node, boot })
+    }
+
+    fn member() -> impl Strategy<Value = MemberId> {
+        any::<[u8; 16]>().prop_map(MemberId)
+    }
+
+    fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
+        proptest::collection::vec(any::<u8>(), 0..max).prop_map(Bytes::from)
+    }
+
+    fn reason() -> impl Strategy<Value = LeaveReason> {
+        prop_oneof![
+            Just(LeaveReason::Closed),
+            Just(LeaveReason::TimedOut),
+            Just(LeaveReason::NodeLost),
+            Just(LeaveReason::Kicked),
+            Just(LeaveReason::Superseded),
+        ]
+    }
+
+    fn row() -> impl Strategy<Value = Row> {
+        (
+            member(),
+            any::<u32>(),
+            room(),
+            ".{0,20}",
+            bytes(64),
+            any::<[bool; 2]>(),
+            any::<u32>(),
+        )
+            .prop_map(
+                |(member, epoch, room, name, state, [away, resumable], handle)| Row {
+                    member,
+                    epoch,
+                    room,
+                    user: User {
+                        id: name.clone(),
+                        name,
+                        color: 7,
+                    },
+                    state,
+                    joined_at: 1,
+                    away,
+                    resumable,
+                    handle,
+                },
+            )
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            row().prop_map(Op::Put),
+            (member(), reason()).prop_map(|(member, reason)| Op::Leave { member, reason }),
+            (member(), room(), any::<u32>(), node()).prop_map(|(member, room, epoch, to)| {
+                Op::Moved {
+                    member,
+                    room,
+                    epoch,
+                    to,
+                }
+            }),
+            (member(), room(), any::<u32>(), reason()).prop_map(|(member, room, epoch, reason)| {
+                Op::Gone {
+                    member,
+                    room,
+                    epoch,
+                    reason,
+                }
+            }),
+            room().prop_map(Op::Watch),
+            room().prop_map(Op::Unwatch),
+            (node(), any::<u32>()).prop_map(|(node, rtt)| Op::About {
+                region: "eu".to_owned(),
+                advertise: "[::1]:7171".parse().unwrap(),
+                links: vec![(node, rtt)],
+            }),
+        ]
+    }
+
+    fn messages() -> impl Strategy<Value = Messages> {
+        let item =
+            (member(), any::<bool>(), bytes(64)).prop_map(|(sender, event, payload)| Message {
+                sender,
+                kind: if event {
+                    MessageKind::Event
+                } else {
+                    MessageKind::Tutorial
+                },
+                payload,
+            });
+        (
+            owner(),
+            room(),
+            0..1_000_u64,
+            proptest::collection::vec(item, 0..5),
+        )
+            .prop_map(|(origin, room, base, items)| {
+                let items: Vec<(u64, Message)> = (base + 1..).zip(items).collect();
+                Messages {
+                    origin,
+                    room,
+                    base,
+                    to: base + 5,
+                    lost: 0,
+                    items,
+                }
+            })
+    }
+
+    fn frame() -> impl Strategy<Value = Frame> {
+        prop_oneof![
+            (owner(), any::<u16>(), any::<u64>()).prop_map(|(owner, version, your_boot)| {
+                Frame::Hello(Hello {
+                    version,
+                    version_oldest: version,
+                    cluster: "dev".to_owned(),
+                    node: owner.node,
+                    boot: owner.boot,
+                    bump: 3,
+                    region: "eu".to_owned(),
+                    advertise: "127.0.0.1:7171".parse().unwrap(),
+                    capabilities: 0,
+                    your_boot,
+                })
+            }),
+            bytes(64).prop_map(Frame::Members),
+            (owner(), 0..1_000_u64, proptest::collection::vec(op(), 0..4)).prop_map(
+                |(owner, from, ops)| {
+                    Frame::Delta(Delta {
+                        owner,
+                        from,
+                        to: from + ops.len() as u64,
+                        ops,
+                    })
+                }
+            ),
+            (owner(), any::<u64>(), any::<bool>()).prop_map(|(owner, n, reply)| {
+                let entry = DigestEntry {
+                    owner,
+                    applied: n,
+                    heartbeat: n,
+                    age_ms: 5,
+                };
+                Frame::Digest(Digest {
+                    entries: vec![entry],
+                    reply,
+                })
+            }),
+            (owner(), any::<u64>()).prop_map(|(owner, have)| Frame::Pull(Pull { owner, have })),
+            (
+                owner(),
+                any::<u64>(),
+                0..9_u32,
+                proptest::collection::vec(op(), 0..4)
+            )
+                .prop_map(|(owner, at, part, entries)| {
+                    Frame::Snapshot(Snapshot {
+                        owner,
+                        at,
+                        part,
+                        parts: 9,
+                        entries,
+                    })
+                }),
+            messages().prop_map(Frame::Messages),
+            (owner(), room(), 0..100_u64).prop_map(|(origin, room, from)| {
+                Frame::MessagePull(MessagePull {
+                    origin,
+                    room,
+                    from,
+                    to: from + 3,
+                })
+            }),
+            (owner(), 0..2_u8, node(), bytes(64)).prop_map(|(origin, left, to, inner)| {
+                Frame::Relay(Relay {
+                    origin,
+                    left,
+                    to: vec![to],
+                    inner,
+                })
+            }),
+            (any::<u64>(), any::<u32>())
+                .prop_map(|(boot, linger_ms)| Frame::Bye(Bye { boot, linger_ms })),
+        ]
+    }
+
+    fn datagram() -> impl Strategy<Value = Datagram> {
+        let record = (
+            any::<[u32; 3]>(),
+            any::<u16>(),
+            -1e6_f32..1e6,
+            -1e6_f32..1e6,
+        )
+            .prop_map(|([handle, epoch, seq], time_ms, x, y)| CursorRecord {
+                handle,
+                epoch,
+                seq,
+                time_ms,
+                x,
+                y,
+            });
+        prop_oneof![
+            bytes(64).prop_map(Datagram::Swim),
+            (owner(), any::<u64>(), any::<u32>()).prop_map(|(owner, heartbeat, age_ms)| {
+                Datagram::Liveness(vec![Liveness {
+                    owner,
+                    heartbeat,
+                    age_ms,
+                }])
+            }),
+            (any::<u64>(), proptest::collection::vec(record, 0..5))
+                .prop_map(|(boot, records)| Datagram::Cursors { boot, records }),
+            (owner(), 0..2_u8, node(), bytes(64)).prop_map(|(origin, left, to, inner)| {
+                Datagram::Relay(Relay {
+                    origin,
+                    left,
+                    to: vec![to],
+                    inner,
+                })
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_survives_the_wire(frame in frame()) {
+            prop_assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+        }
+
+        #[test]
+        fn a_datagram_survives_the_wire(datagram in datagram()) {
+            prop_assert_eq!(Datagram::decode(&datagram.encode()), Ok(datagram));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(kind in 0..48_u8, body in bytes(400)) {
+            let mut all = vec![kind];
+            all.extend_from_slice(&body);
+            let _ = Frame::decode(&all);
+            let _ = Datagram::decode(&all);
+        }
+
+        #[test]
+        fn a_damaged_frame_never_panics(frame in frame(), at in any::<usize>(), bit in 0..8_u32) {
+            let mut bytes = frame.encode().to_vec();
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            let _ = Frame::decode(&bytes);
+            let _ = Frame::decode(&bytes[..at]);
+        }
+
+        #[test]
+        fn nothing_may_follow_a_frame(frame in frame()) {
+            let mut bytes = frame.encode().to_vec();
+            bytes.push(0);
+            prop_assert_ne!(Frame::decode(&bytes), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_are_refused_or_skipped_as_bit_7_says() {
+        assert_eq!(Frame::decode(&[]), Err(WireError::Empty));
+        assert_eq!(Frame::decode(&[99]), Err(WireError::UnknownKind(99)));
+        assert_eq!(
+            Frame::decode(&[0x80 + 99, 1, 2]),
+            Err(WireError::Skip(0x80 + 99))
+        );
+        assert_eq!(Datagram::decode(&[99]), Err(WireError::UnknownKind(99)));
+    }
+
+    #[test]
+    fn a_delta_must_hold_what_it_says() {
+        let owner = OwnerId {
+            node: NodeName::new("n1").unwrap(),
+            boot: 1,
+        };
+        let delta = Frame::Delta(Delta {
+            owner,
+            from: 3,
+            to: 9,
+            ops: vec![],
+        });
+        assert_eq!(
+            Frame::decode(&delta.encode()),
+            Err(WireError::Limit("delta range"))
+        );
+    }
+
+    #[test]
+    fn a_claimed_length_is_not_allocated() {
+        // A snapshot that claims four thousand million entries and has none.
+        let mut bytes = vec![6, 2, b'n', b'1', 1, 1, 0, 1];
+        bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
+        assert_eq!(Frame::decode(&bytes), Err(WireError::Body(6)));
+    }
+}

@@ -52,7 +52,7 @@ impl Core {
                 .get(&entry.owner)
                 .is_some_and(|replica| !replica.superseded && entry.applied > replica.applied);
             if behind {
-                self.wants(conn, &entry.owner, entry.applied);
+                self.wants(conn, &entry.owner);
             }
         }
         if digest.reply {

@@ -245,8 +245,11 @@ impl Core {
             let reason = format!("boot {} is older than the known {known}", hello.boot);
             return self.close(conn, CloseCode::Superseded, reason);
         }
+        let (addr, dialled) = (link.addr, link.dialled);
+        let replaced = self.link_to(&peer).map(|(old, _)| old);
         if let Some((old, existing)) = self.link_to(&peer) {
             if !self.replaces(link, hello.boot, existing) {
+                self.found_at(addr, dialled, &peer);
                 let reason = "another connection to this node stays".to_owned();
                 return self.close(conn, CloseCode::Superseded, reason);
             }
@@ -258,7 +261,8 @@ impl Core {
                 "replaced by another connection".to_owned(),
             );
         }
-        self.link_up(conn, hello);
+        self.found_at(addr, dialled, &peer);
+        self.link_up(conn, hello, replaced.is_none());
     }
 
     pub(super) fn disconnected(&mut self, conn: ConnId, clean: bool) {
@@ -426,7 +430,7 @@ impl Core {
         self.relay.forget(node);
     }
 
-    fn link_up(&mut self, conn: ConnId, hello: Hello) {
+    fn link_up(&mut self, conn: ConnId, hello: Hello, was_down: bool) {
         let owner = OwnerId {
             node: hello.node.clone(),
             boot: hello.boot,
@@ -442,14 +446,9 @@ impl Core {
         link.up = true;
         link.pushed = self.log.seq();
         let early = std::mem::take(&mut link.early);
-        let (addr, dialled) = (link.addr, link.dialled);
         let swim_id = self.swim.id_of(&hello);
         link.hello = Some(hello);
-        if dialled && let Some(dial) = self.dials.get_mut(&addr) {
-            dial.found = Some(owner.node.clone());
-        }
         let peer = self.peers.entry(owner.node.clone()).or_default();
-        let was_down = peer.up.is_none();
         peer.up = Some(conn);
         peer.region.clone_from(&region);
         peer.addr = Some(advertise);
@@ -473,6 +472,12 @@ impl Core {
         self.announce_to(swim_id);
         for (_, frame) in early {
             self.dispatch(conn, frame);
+        }
+    }
+
+    fn found_at(&mut self, addr: SocketAddr, dialled: bool, node: &NodeName) {
+        if dialled && let Some(dial) = self.dials.get_mut(&addr) {
+            dial.found = Some(node.clone());
         }
     }
 

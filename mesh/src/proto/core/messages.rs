@@ -171,9 +171,7 @@ impl Core {
         let Some((conn, relay_to)) = self.route(node) else {
             return;
         };
-        let Some(peer) = self.peers.get_mut(node) else {
-            return;
-        };
+        let peer = self.peers.entry(node.clone()).or_default();
         let mut base = peer.sent.insert(room.clone(), to).unwrap_or(0);
         let mut rest = items;
         while !rest.is_empty() {
@@ -216,9 +214,8 @@ impl Core {
             .get(room)
             .map_or(0, |ring| ring.own_last);
         let head = if head == 0 { self.messages.last } else { head };
-        if let Some(peer) = self.peers.get_mut(node) {
-            peer.sent.insert(room.clone(), head);
-        }
+        let peer = self.peers.entry(node.clone()).or_default();
+        peer.sent.insert(room.clone(), head);
         self.enqueue(
             conn,
             Parcel {
@@ -442,9 +439,15 @@ impl Core {
                 .push_back((now.after(RING_AGE), frame.room.clone()));
         }
         let ring = self.messages.rings.entry(frame.room.clone()).or_default();
+        // What was delivered before the ring began, or could not be had, is not in it.
+        let floor = if frame.lost > 0 {
+            frame.to
+        } else {
+            last.max(frame.base)
+        };
         let mut items = Vec::with_capacity(fresh.len());
         for (number, message) in fresh {
-            ring.keep(now, &frame.origin, frame.base, number, message.clone());
+            ring.keep(now, &frame.origin, floor, number, message.clone());
             items.push(message);
         }
         self.emit(Event::Messages {

@@ -44,10 +44,10 @@ impl Core {
             self.own.members.len(),
         );
         Overview {
-            node: self.own_id().node.clone(),
+            node: self.me.node.clone(),
             cluster: self.config.cluster.clone(),
             region: self.config.region.clone(),
-            boot: self.own_id().boot,
+            boot: self.me.boot,
             seq: self.log.seq(),
             rows: self.own.present(),
             rooms: listed(&self.own.rooms),

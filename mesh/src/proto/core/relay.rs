@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::super::event::Lane;
 use super::super::identity::{ConnId, NodeName, Time};
 use super::super::rule::Rule;
-use super::super::wire::{DATAGRAM_WRAPPED_BYTES_MAX, Datagram, Delta, Frame, OwnerId, Relay};
+use super::super::wire::{DATAGRAM_WRAPPED_BYTES_MAX, Datagram, Delta, Frame, Relay};
 use super::Core;
 use super::owner::DELTA_BYTES;
 
@@ -264,10 +264,5 @@ impl Core {
     /// The node that stands between this one and a target, for the overview.
     pub(super) fn relay_of(&self, node: &NodeName) -> Option<NodeName> {
         self.relay.to(node).cloned()
-    }
-
-    /// For tests of the origin's claim: an owner id of this node.
-    pub(super) fn own_id(&self) -> &OwnerId {
-        &self.me
     }
 }

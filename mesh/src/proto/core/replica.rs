@@ -263,9 +263,9 @@ impl Core {
             if visible != replica.visible {
                 changed.push((owner.clone(), visible, because));
             }
-            let ended = replica.departed || replica.superseded || replica.lingers_until.is_some();
-            let purge = !visible && now.since(replica.hidden_at) >= PURGE_AFTER;
-            if !visible && !linked && (ended || (purge && !replica.visible)) {
+            // One that left stays in mind, so that what others still say of it is no news.
+            let purge = !replica.visible && now.since(replica.hidden_at) >= PURGE_AFTER;
+            if !visible && !linked && (replica.superseded || purge) {
                 over.push(owner.clone());
             }
         }

@@ -62,7 +62,7 @@ pub(super) struct Serving {
 
 impl Core {
     /// A digest says that this node lacks something.
-    pub(super) fn wants(&mut self, conn: ConnId, owner: &OwnerId, theirs: u64) {
+    pub(super) fn wants(&mut self, conn: ConnId, owner: &OwnerId) {
         let direct = self.link_to(&owner.node).map(|(direct, _)| direct);
         let now = self.now;
         if direct.is_some_and(|direct| direct != conn) {
@@ -83,7 +83,6 @@ impl Core {
                 }
             }
         }
-        let _ = theirs;
         self.pull(owner, conn);
     }
 
@@ -157,11 +156,12 @@ impl Core {
             }
             let (at, ops) = (self.log.seq(), self.own.to_ops());
             self.serve(conn, pull.owner, at, ops);
-        } else if let Some(replica) = self.replicas.get(&pull.owner) {
-            if replica.applied > pull.have && !replica.superseded {
-                let (at, ops) = (replica.applied, replica.table.to_ops());
-                self.serve(conn, pull.owner, at, ops);
-            }
+        } else if let Some(replica) = self.replicas.get(&pull.owner)
+            && replica.applied > pull.have
+            && !replica.superseded
+        {
+            let (at, ops) = (replica.applied, replica.table.to_ops());
+            self.serve(conn, pull.owner, at, ops);
         }
     }
 
