@@ -60,6 +60,31 @@ test("who comes later sees where the others are, and who leaves takes the cursor
   });
 });
 
+test("a cursor glides to where it is heard of, and jumps where motion is not wanted", { timeout: 90_000 }, async (t) => {
+  await withCluster(async (cluster) => {
+    const chromium = await browser(t);
+    const ada = await openDemo(chromium, cluster, "n1", "Ada");
+    const gliding = await openDemo(chromium, cluster, "n2", "Bo");
+    const jumping = await openDemo(chromium, cluster, "n3", "Cy", { reducedMotion: "reduce" });
+    await ada.mouse.move(100, 300);
+    await Promise.all([gliding, jumping].map((page) => cursorAt(page, 100, 300)));
+
+    for (const page of [gliding, jumping]) {
+      await page.evaluate(() => {
+        window.drawn = [];
+        const cursor = document.querySelector("[data-sender]");
+        new MutationObserver(() => drawn.push(new DOMMatrix(cursor.style.transform).e))
+          .observe(cursor, { attributeFilter: ["style"] });
+      });
+    }
+    await ada.mouse.move(500, 300);
+    await Promise.all([gliding, jumping].map((page) => cursorAt(page, 500, 300)));
+    const between = (page) => page.evaluate(() => drawn.filter((x) => x > 100 && x < 500).length);
+    assert.ok(await between(gliding) > 0);
+    assert.equal(await between(jumping), 0);
+  });
+});
+
 test("rooms do not mix", { timeout: 90_000 }, async (t) => {
   await withCluster(async (cluster) => {
     const chromium = await browser(t);

@@ -103,6 +103,14 @@ class Cluster {
     await ended;
   }
 
+  /** Asks a node to stop, as an operator would, and returns its exit code. */
+  async terminate(name) {
+    const { child } = this.#nodes.get(name);
+    const ended = once(child, "exit");
+    child.kill("SIGTERM");
+    return (await ended)[0];
+  }
+
   /** Waits until every node has a link to every other and shows its members. */
   async whole() {
     for (const name of this.names) {

@@ -1,4 +1,5 @@
-// A node that dies without a word costs its own visitors a moment, and the others nothing.
+// A node that dies without a word, or stops in good order, costs its own visitors a moment and the
+// others nothing.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -58,5 +59,30 @@ test("a node killed and started again is back, its page too, and the other pages
     assert.equal(reloads, 0, "no page was loaded again");
     assert.equal(reconnects, 0, "no page of another node connected again");
     await screenshot(bo, "node-back");
+  });
+});
+
+test("a node that stops tells its visitors to come back, and they do", { timeout: 90_000 }, async (t) => {
+  await withCluster(async (cluster) => {
+    const chromium = await browser(t);
+    const ada = await openDemo(chromium, cluster, "n1", "Ada");
+    const bo = await openDemo(chromium, cluster, "n2", "Bo");
+    await bo.mouse.move(300, 310);
+    const { sender } = await cursorAt(ada, 300, 310);
+    const socket = await bo.evaluateHandle(() => {
+      const socket = new WebSocket(`ws://${location.host}/ws?room=elsewhere`);
+      const closed = new Promise((resolve) => { socket.onclose = ({ code }) => resolve(code); });
+      return new Promise((resolve) => { socket.onopen = () => resolve({ closed }); });
+    });
+
+    assert.equal(await cluster.terminate("n2"), 0);
+    assert.equal(await socket.evaluate(({ closed }) => closed), 1012);
+    await eventually("its visitor is gone", async () => !(sender in await cursors(ada)), { within_ms: FORGOTTEN_WITHIN_MS });
+
+    await cluster.start("n2");
+    await cluster.whole();
+    await connected(bo);
+    await bo.mouse.move(330, 340);
+    await cursorAt(ada, 330, 340);
   });
 });
