@@ -200,6 +200,8 @@ impl<E: Engine> Driver<E> {
                 break;
             }
         }
+        // Readers may keep the view, but not the connections and, through them, the socket.
+        self.view.clear_links();
         let (code, reason) = match self.leaving {
             Some(_) => (CloseCode::Leaving, "the node leaves the cluster"),
             None => (CloseCode::Lost, "the mesh was dropped"),

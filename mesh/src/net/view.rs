@@ -281,6 +281,13 @@ impl View {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&conn);
     }
+
+    pub(super) fn clear_links(&self) {
+        self.links
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
 }
 
 /// What one link counts beside what QUIC counts.
