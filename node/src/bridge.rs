@@ -241,7 +241,10 @@ mod tests {
             panic!("not messages");
         };
         assert_eq!(room.as_str(), "lobby");
-        let back: Vec<_> = told.into_iter().map(|m| (uuid(m.sender), m.payload)).collect();
+        let back: Vec<_> = told
+            .into_iter()
+            .map(|m| (uuid(m.sender), m.payload))
+            .collect();
         assert_eq!(back, items);
     }
 
@@ -261,7 +264,9 @@ mod tests {
         let (_stop, stopped) = watch::channel(false);
         hub_to_mesh(outbound, local, stopped, &dropped).await;
         assert_eq!(dropped.to_mesh(), 1);
-        assert!(matches!(told.recv().await, Some(Local::Interest { room, .. }) if room.as_str() == "lobby"));
+        assert!(
+            matches!(told.recv().await, Some(Local::Interest { room, .. }) if room.as_str() == "lobby")
+        );
         assert!(told.recv().await.is_none());
     }
 

@@ -130,7 +130,9 @@ impl Authority {
     pub fn load(dir: &Path) -> Result<Self, CertError> {
         let (certificate_path, key_path, secret_path) = paths(dir);
         if !certificate_path.exists() {
-            return Err(CertError::NoCa { dir: dir.to_owned() });
+            return Err(CertError::NoCa {
+                dir: dir.to_owned(),
+            });
         }
         let certificate_der = one_section(&certificate_path, CERTIFICATE_TAG)?;
         let key_der = one_section(&key_path, KEY_TAG)?;
@@ -142,7 +144,10 @@ impl Authority {
                      bundles for all nodes",
         };
         if secret.len() != SECRET_BYTES {
-            return Err(unusable(&secret_path, format!("is not {SECRET_BYTES} bytes long")));
+            return Err(unusable(
+                &secret_path,
+                format!("is not {SECRET_BYTES} bytes long"),
+            ));
         }
         let (_, parsed) = X509Certificate::from_der(&certificate_der)
             .map_err(|error| unusable(&certificate_path, error.to_string()))?;
@@ -154,12 +159,18 @@ impl Authority {
             .and_then(|name| NodeName::new(name).ok())
             .ok_or_else(|| unusable(&certificate_path, "does not name a cluster".to_owned()))?;
         if !parsed.validity().is_valid() {
-            return Err(unusable(&certificate_path, "this CA has expired".to_owned()));
+            return Err(unusable(
+                &certificate_path,
+                "this CA has expired".to_owned(),
+            ));
         }
         let key = KeyPair::try_from(key_der.as_slice())
             .map_err(|error| unusable(&key_path, error.to_string()))?;
         if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
-            return Err(unusable(&key_path, "does not belong to ca.pem beside it".to_owned()));
+            return Err(unusable(
+                &key_path,
+                "does not belong to ca.pem beside it".to_owned(),
+            ));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate_der.as_slice().into(), key)?;
         Ok(Self {
@@ -180,12 +191,27 @@ impl Authority {
                       the bundles of all nodes worthless";
         for path in [&certificate_path, &key_path, &secret_path] {
             if !force && path.exists() {
-                return Err(CertError::Exists { path: path.clone(), remedy });
+                return Err(CertError::Exists {
+                    path: path.clone(),
+                    remedy,
+                });
             }
         }
         let text = |tag, bytes: &[u8]| encode(&[Pem::new(tag, bytes)]);
-        write_file(&key_path, &text(KEY_TAG, &self.key_der), 0o600, force, remedy)?;
-        write_file(&secret_path, &text(SECRET_TAG, &self.secret), 0o600, force, remedy)?;
+        write_file(
+            &key_path,
+            &text(KEY_TAG, &self.key_der),
+            0o600,
+            force,
+            remedy,
+        )?;
+        write_file(
+            &secret_path,
+            &text(SECRET_TAG, &self.secret),
+            0o600,
+            force,
+            remedy,
+        )?;
         // Last: a directory with ca.pem is complete.
         write_file(
             &certificate_path,
@@ -215,7 +241,9 @@ impl Authority {
         params
             .distinguished_name
             .push(DnType::OrganizationName, cluster.as_str());
-        params.distinguished_name.push(DnType::CommonName, node.as_str());
+        params
+            .distinguished_name
+            .push(DnType::CommonName, node.as_str());
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![
@@ -339,8 +367,8 @@ pub fn show(path: &Path) -> Result<Contents, CertError> {
 }
 
 fn summary(der: &[u8]) -> Result<Summary, String> {
-    let (_, certificate) =
-        X509Certificate::from_der(der).map_err(|error| format!("a certificate cannot be read: {error}"))?;
+    let (_, certificate) = X509Certificate::from_der(der)
+        .map_err(|error| format!("a certificate cannot be read: {error}"))?;
     let names = match certificate.subject_alternative_name() {
         Ok(Some(extension)) => extension
             .value
@@ -361,7 +389,11 @@ fn summary(der: &[u8]) -> Result<Summary, String> {
         .unwrap_or_default()
         .to_owned();
     let digest = ring::digest::digest(&ring::digest::SHA256, der);
-    let pairs: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let pairs: Vec<String> = digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     Ok(Summary {
         is_ca: certificate.is_ca(),
         names,
@@ -379,7 +411,12 @@ pub fn date(seconds: i64) -> String {
     match x509_parser::time::ASN1Time::from_timestamp(seconds) {
         Ok(time) => {
             let day = time.to_datetime();
-            format!("{:04}-{:02}-{:02}", day.year(), u8::from(day.month()), day.day())
+            format!(
+                "{:04}-{:02}-{:02}",
+                day.year(),
+                u8::from(day.month()),
+                day.day()
+            )
         }
         Err(_) => format!("{seconds} s"),
     }
@@ -509,7 +546,8 @@ mod tests {
     }
 
     fn scratch(test: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("cursormesh-cert-{test}-{}", std::process::id()));
+        let dir =
+            std::env::temp_dir().join(format!("cursormesh-cert-{test}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         dir
     }
@@ -558,7 +596,14 @@ mod tests {
         assert_eq!(mode(&bundle), 0o600);
         let left: Vec<_> = fs::read_dir(&dir)
             .unwrap()
-            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".new"))
+            .filter(|entry| {
+                entry
+                    .as_ref()
+                    .unwrap()
+                    .file_name()
+                    .to_string_lossy()
+                    .ends_with(".new")
+            })
             .collect();
         assert!(left.is_empty());
         fs::remove_dir_all(&dir).unwrap();
@@ -591,10 +636,17 @@ mod tests {
         let path = dir.join("x.pem");
         fs::write(&path, "no pem at all").unwrap();
         let error = show(&path).unwrap_err().to_string();
-        assert!(error.contains("x.pem") && error.contains("remedy"), "{error}");
+        assert!(
+            error.contains("x.pem") && error.contains("remedy"),
+            "{error}"
+        );
         fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
         show(&path).unwrap_err();
-        fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        fs::write(
+            &path,
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        )
+        .unwrap();
         show(&path).unwrap_err();
         let error = Authority::load(&dir).unwrap_err().to_string();
         assert!(error.contains("cert ca"), "{error}");
@@ -616,10 +668,17 @@ mod tests {
         let threads: Vec<_> = (0..8)
             .map(|_| {
                 let dir = dir.clone();
-                std::thread::spawn(move || Authority::throwaway(&dir, &name("dev")).unwrap().certificate_der)
+                std::thread::spawn(move || {
+                    Authority::throwaway(&dir, &name("dev"))
+                        .unwrap()
+                        .certificate_der
+                })
             })
             .collect();
-        let mut made: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let mut made: Vec<_> = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect();
         made.dedup();
         assert_eq!(made.len(), 1);
         assert_eq!(mode(&dir), 0o700);

@@ -86,7 +86,12 @@ enum Command {
 #[derive(Debug, Args)]
 struct Serve {
     /// The cluster's file
-    #[arg(long, value_name = "FILE", env = "CURSORMESH_CONFIG", default_value = "cluster.toml")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CURSORMESH_CONFIG",
+        default_value = "cluster.toml"
+    )]
     config: PathBuf,
     /// Which of its nodes this is
     #[arg(long, value_name = "NAME", env = "CURSORMESH_NODE")]
@@ -107,7 +112,12 @@ struct Dev {
 #[derive(Debug, Args)]
 struct Check {
     /// The cluster's file
-    #[arg(long, value_name = "FILE", env = "CURSORMESH_CONFIG", default_value = "cluster.toml")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CURSORMESH_CONFIG",
+        default_value = "cluster.toml"
+    )]
     config: PathBuf,
     /// Check for this node alone
     #[arg(long, value_name = "NAME", env = "CURSORMESH_NODE")]
@@ -118,8 +128,8 @@ struct Check {
 
 #[derive(Debug, Args)]
 struct Status {
-    /// The node's address [default: http://127.0.0.1:7071]
-    #[arg(long, value_name = "URL", env = "CURSORMESH_URL", conflicts_with = "config")]
+    /// The node's address [default: http://127.0.0.1:7071] [env: CURSORMESH_URL]
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
     url: Option<String>,
     /// Take the address from the cluster's file; needs --node
     #[arg(long, value_name = "FILE", requires = "node")]
@@ -138,9 +148,11 @@ struct Status {
 #[derive(Debug, Subcommand)]
 enum Cert {
     /// Make a private CA and the cluster's secret
-    #[command(after_long_help = "Example:\n  cursormesh cert ca --cluster dev --out certs\n\n\
+    #[command(
+        after_long_help = "Example:\n  cursormesh cert ca --cluster dev --out certs\n\n\
         Writes ca.pem (the certificate, public), ca.key and cluster.secret (private, 0600). The CA \
-        is valid\nfor 10 years. Whoever has ca.key can make nodes of this cluster: keep it off the nodes.")]
+        is valid\nfor 10 years. Whoever has ca.key can make nodes of this cluster: keep it off the nodes."
+    )]
     Ca {
         /// The cluster's name, as in cluster.toml
         #[arg(long, value_name = "NAME", default_value = "dev", value_parser = node_name)]
@@ -174,8 +186,10 @@ enum Cert {
         force: bool,
     },
     /// Print names and expiry of bundles and CA certificates
-    #[command(after_long_help = "Example:\n  cursormesh cert show certs/ca.pem certs/n1.pem\n\n\
-        Exit code 1 if one of them has expired.")]
+    #[command(
+        after_long_help = "Example:\n  cursormesh cert show certs/ca.pem certs/n1.pem\n\n\
+        Exit code 1 if one of them has expired."
+    )]
     Show {
         /// Files to show
         #[arg(value_name = "FILE", required = true)]
@@ -228,7 +242,12 @@ impl Args for Flags {
                     .value_name("VALUE")
                     .allow_hyphen_values(true)
                     .help(key.help)
-                    .long_help(format!("{}: {} [env: {}]", key.help, key.expects(), key.env()))
+                    .long_help(format!(
+                        "{}: {} [env: {}]",
+                        key.help,
+                        key.expects(),
+                        key.env()
+                    ))
                     .help_heading(heading),
             )
         })
@@ -313,7 +332,9 @@ fn serve(args: Serve) -> Result<ExitCode, Failure> {
 fn dev(args: Dev) -> Result<ExitCode, Failure> {
     let mut flags = args.flags;
     if let (Some(port), Some(key)) = (args.port, crate::config::keys::find("node.web")) {
-        flags.0.set_flag(key, format!("127.0.0.1:{port},[::1]:{port}"));
+        flags
+            .0
+            .set_flag(key, format!("127.0.0.1:{port},[::1]:{port}"));
     }
     let overrides = overrides(flags)?;
     let mut failed = None;
@@ -339,7 +360,10 @@ fn start(config: NodeConfig) -> Result<ExitCode, Failure> {
         .collect();
     for (variable, near) in unknown_variables(names.iter().map(String::as_str)) {
         match near {
-            Some(near) => tracing::warn!(variable, "unknown environment variable ignored; did you mean {near}?"),
+            Some(near) => tracing::warn!(
+                variable,
+                "unknown environment variable ignored; did you mean {near}?"
+            ),
             None => tracing::warn!(variable, "unknown environment variable ignored"),
         }
     }
@@ -349,7 +373,11 @@ fn start(config: NodeConfig) -> Result<ExitCode, Failure> {
 fn check(args: &Check) -> Result<ExitCode, Failure> {
     let overrides = overrides(args.flags.clone())?;
     let cluster = ClusterConfig::load(&args.config, args.node.as_deref(), &overrides)?;
-    let mut lines = vec![format!("{}: cluster {}", args.config.display(), cluster.cluster())];
+    let mut lines = vec![format!(
+        "{}: cluster {}",
+        args.config.display(),
+        cluster.cluster()
+    )];
     for name in cluster.names() {
         if args.node.as_ref().is_some_and(|node| node != name.as_str()) {
             continue;
@@ -363,11 +391,18 @@ fn check(args: &Check) -> Result<ExitCode, Failure> {
 }
 
 fn describe(node: &NodeConfig) -> Result<String, Failure> {
-    let web: Vec<String> = node.web.iter().map(|at| format!("http://{}", at.value)).collect();
+    let web: Vec<String> = node
+        .web
+        .iter()
+        .map(|at| format!("http://{}", at.value))
+        .collect();
     let seeds: Vec<String> = node
         .seeds
         .iter()
-        .map(|(name, addr)| name.as_ref().map_or_else(|| addr.to_string(), ToString::to_string))
+        .map(|(name, addr)| {
+            name.as_ref()
+                .map_or_else(|| addr.to_string(), ToString::to_string)
+        })
         .collect();
     let tls = match &node.tls {
         Tls::Bundle(path) => {
@@ -387,7 +422,11 @@ fn describe(node: &NodeConfig) -> Result<String, Failure> {
         node.region,
         web.join(" and "),
         node.mesh.value,
-        if seeds.is_empty() { "none".to_owned() } else { seeds.join(", ") },
+        if seeds.is_empty() {
+            "none".to_owned()
+        } else {
+            seeds.join(", ")
+        },
     ))
 }
 
@@ -399,7 +438,10 @@ fn show_status(args: &Status) -> Result<ExitCode, Failure> {
             run::local_url(node.web[0].value)
         }
         (Some(url), ..) => url.clone(),
-        (None, ..) => "http://127.0.0.1:7071".to_owned(),
+        (None, ..) => std::env::var("CURSORMESH_URL")
+            .ok()
+            .filter(|url| !url.is_empty())
+            .unwrap_or_else(|| "http://127.0.0.1:7071".to_owned()),
     };
     let url = NodeUrl::parse(&url)?;
     let cluster = url.cluster(args.wait.map(Duration::from_secs))?;
@@ -413,7 +455,11 @@ fn show_status(args: &Status) -> Result<ExitCode, Failure> {
 
 fn cert_command(command: Cert) -> Result<ExitCode, Failure> {
     match command {
-        Cert::Ca { cluster, out, force } => {
+        Cert::Ca {
+            cluster,
+            out,
+            force,
+        } => {
             Authority::new(&cluster)?.save(&out, force)?;
             say(format!(
                 "made the CA of cluster {cluster} in {0}: ca.pem, ca.key, cluster.secret\n\
@@ -421,7 +467,12 @@ fn cert_command(command: Cert) -> Result<ExitCode, Failure> {
                 out.display()
             ));
         }
-        Cert::Node { names, ca, out, force } => {
+        Cert::Node {
+            names,
+            ca,
+            out,
+            force,
+        } => {
             let authority = Authority::load(&ca)?;
             let out = out.unwrap_or(ca);
             for name in names {
@@ -442,7 +493,9 @@ fn cert_command(command: Cert) -> Result<ExitCode, Failure> {
 fn show_certificates(files: &[PathBuf]) -> Result<ExitCode, Failure> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        .map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        });
     let mut all_valid = true;
     for path in files {
         let (text, valid) = certificates(path, now)?;
@@ -480,11 +533,20 @@ fn certificates(path: &Path, now: i64) -> Result<(String, bool), CertError> {
         };
         lines.push(format!("  {what}"));
         if !certificate.is_ca {
-            lines.push(format!("    cluster      {}", printable(&certificate.cluster)));
+            lines.push(format!(
+                "    cluster      {}",
+                printable(&certificate.cluster)
+            ));
         }
         lines.push(format!("    {validity}"));
-        lines.push(format!("    issued by    {}", printable(&certificate.issuer)));
-        lines.push(format!("    fingerprint  {} (SHA-256)", certificate.fingerprint));
+        lines.push(format!(
+            "    issued by    {}",
+            printable(&certificate.issuer)
+        ));
+        lines.push(format!(
+            "    fingerprint  {} (SHA-256)",
+            certificate.fingerprint
+        ));
     }
     if contents.has_key {
         lines.push("  with private key".to_owned());
@@ -496,7 +558,9 @@ fn certificates(path: &Path, now: i64) -> Result<(String, bool), CertError> {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 fn overrides(flags: Flags) -> Result<Overrides, Failure> {

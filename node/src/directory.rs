@@ -1,8 +1,8 @@
 //! What the web edge may ask of the mesh: answers from the replicated table, without asking anyone.
 
+use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cursormesh_mesh::net::View;
@@ -141,20 +141,12 @@ fn overview_json(overview: &Overview) -> Value {
 }
 
 fn peer_json(peer: &PeerOverview) -> Value {
-    // Whether SWIM suspects a node is its own affair until it decides; a linked node that it holds
-    // for down, or the reverse, is what an operator must see.
-    let state = match (peer.alive, peer.linked) {
-        (true, true) => "alive",
-        (true, false) => "alive, no link",
-        (false, true) => "down, but linked",
-        (false, false) => "down",
-    };
     json!({
         "node": peer.node.as_str(),
         "region": peer.region,
         "boot": peer.boot.to_string(),
         "addr": peer.addr.map(|addr| addr.to_string()),
-        "state": state,
+        "state": state(peer),
         "alive": peer.alive,
         "linked": peer.linked,
         "rtt_ms": peer.rtt.map(|rtt| round_ms(rtt)),
@@ -172,8 +164,24 @@ fn peer_json(peer: &PeerOverview) -> Value {
     })
 }
 
+/// `alive`: linked, or seen alive by others. `suspect`: membership has not given it up yet, but
+/// there is neither a link nor a sign of life. `down`: membership has.
+fn state(peer: &PeerOverview) -> &'static str {
+    if !peer.alive && !peer.linked {
+        "down"
+    } else if peer.linked || peer.visible {
+        "alive"
+    } else {
+        "suspect"
+    }
+}
+
 fn rooms_json(rooms: &[RoomName]) -> Value {
-    let listed: Vec<&str> = rooms.iter().take(ROOMS_LISTED_MAX).map(RoomName::as_str).collect();
+    let listed: Vec<&str> = rooms
+        .iter()
+        .take(ROOMS_LISTED_MAX)
+        .map(RoomName::as_str)
+        .collect();
     json!({ "count": rooms.len(), "names": listed })
 }
 
@@ -206,12 +214,14 @@ mod tests {
             hidden_because: "no sign of life".to_owned(),
             applied: 7,
             rows: 3,
-            rooms: (0..150).map(|n| RoomName::new(&format!("r{n}")).unwrap()).collect(),
+            rooms: (0..150)
+                .map(|n| RoomName::new(&format!("r{n}")).unwrap())
+                .collect(),
             evidence_age: None,
             refused: Some((CloseCode::Cluster, "another cluster".to_owned())),
         };
         let told = peer_json(&peer);
-        assert_eq!(told["state"], "alive, no link");
+        assert_eq!(told["state"], "suspect");
         assert_eq!(told["rtt_ms"], 1.23);
         assert_eq!(told["relay"], "n3");
         assert_eq!(told["hidden_because"], "no sign of life");

@@ -66,10 +66,22 @@ pub(crate) fn render(view: &View, dropped: &Dropped, uptime: Duration) -> String
         "counter",
         "What did not pass between web edge and mesh because it had no valid form.",
     );
-    page.sample("cursormesh_bridge_dropped_total", &[("to", "mesh")], dropped.to_mesh());
-    page.sample("cursormesh_bridge_dropped_total", &[("to", "web")], dropped.to_web());
+    page.sample(
+        "cursormesh_bridge_dropped_total",
+        &[("to", "mesh")],
+        dropped.to_mesh(),
+    );
+    page.sample(
+        "cursormesh_bridge_dropped_total",
+        &[("to", "web")],
+        dropped.to_web(),
+    );
     for (name, help, value) in overview.counters.iter().copied().chain(view.counters()) {
-        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
         page.one(&format!("cursormesh_{name}"), kind, help, value);
     }
     process(&mut page);
@@ -89,12 +101,20 @@ fn nodes(page: &mut Page, overview: &Overview) {
         &[("state", "down")],
         overview.peers.len() - up,
     );
-    page.head("cursormesh_mesh_node_up", "gauge", "1 while membership holds the node for alive.");
+    page.head(
+        "cursormesh_mesh_node_up",
+        "gauge",
+        "1 while membership holds the node for alive.",
+    );
     for peer in &overview.peers {
         let labels = [("peer", peer.node.as_str()), ("region", &peer.region)];
         page.sample("cursormesh_mesh_node_up", &labels, u8::from(peer.alive));
     }
-    page.head("cursormesh_mesh_node_linked", "gauge", "1 while a direct link to the node is up.");
+    page.head(
+        "cursormesh_mesh_node_linked",
+        "gauge",
+        "1 while a direct link to the node is up.",
+    );
     for peer in &overview.peers {
         page.sample(
             "cursormesh_mesh_node_linked",
@@ -102,7 +122,11 @@ fn nodes(page: &mut Page, overview: &Overview) {
             u8::from(peer.linked),
         );
     }
-    page.head("cursormesh_mesh_node_visible", "gauge", "1 while the node's members are shown.");
+    page.head(
+        "cursormesh_mesh_node_visible",
+        "gauge",
+        "1 while the node's members are shown.",
+    );
     for peer in &overview.peers {
         page.sample(
             "cursormesh_mesh_node_visible",
@@ -110,39 +134,142 @@ fn nodes(page: &mut Page, overview: &Overview) {
             u8::from(peer.visible),
         );
     }
-    page.head("cursormesh_mesh_node_rows", "gauge", "Presence rows of the node known here.");
+    page.head(
+        "cursormesh_mesh_node_rows",
+        "gauge",
+        "Presence rows of the node known here.",
+    );
     for peer in &overview.peers {
-        page.sample("cursormesh_mesh_node_rows", &[("peer", peer.node.as_str())], peer.rows);
+        page.sample(
+            "cursormesh_mesh_node_rows",
+            &[("peer", peer.node.as_str())],
+            peer.rows,
+        );
     }
 }
 
 fn links(page: &mut Page, links: &[LinkStats]) {
     // During a takeover two connections to one peer exist for a moment; a label set may stand
     // only once in a page, so the newest speaks for the link.
-    let newest: BTreeMap<&str, &LinkStats> =
-        links.iter().map(|link| (link.peer.as_str(), link)).collect();
-    page.head("cursormesh_link_rtt_seconds", "gauge", "Smoothed round-trip time of the live link.");
+    let newest: BTreeMap<&str, &LinkStats> = links
+        .iter()
+        .map(|link| (link.peer.as_str(), link))
+        .collect();
+    page.head(
+        "cursormesh_link_rtt_seconds",
+        "gauge",
+        "Smoothed round-trip time of the live link.",
+    );
     for (peer, link) in &newest {
-        page.sample("cursormesh_link_rtt_seconds", &[("peer", peer)], link.rtt.as_secs_f64());
+        page.sample(
+            "cursormesh_link_rtt_seconds",
+            &[("peer", peer)],
+            link.rtt.as_secs_f64(),
+        );
     }
     let table: [(&str, &str, &str, fn(&LinkStats) -> u64); 17] = [
-        ("cursormesh_link_packets_sent_total", "counter", "QUIC packets sent on the live link.", |link| link.sent_packets),
-        ("cursormesh_link_packets_lost_total", "counter", "QUIC packets sent on the live link and declared lost.", |link| link.lost_packets),
-        ("cursormesh_link_congestion_events_total", "counter", "Congestion events on the live link.", |link| link.congestion_events),
-        ("cursormesh_link_congestion_window_bytes", "gauge", "Congestion window of the live link.", |link| link.congestion_window),
-        ("cursormesh_link_mtu_bytes", "gauge", "Largest UDP payload that the path is known to carry.", |link| u64::from(link.mtu)),
-        ("cursormesh_link_udp_sent_total", "counter", "UDP payloads sent on the live link.", |link| link.udp_tx_datagrams),
-        ("cursormesh_link_udp_received_total", "counter", "UDP payloads received on the live link.", |link| link.udp_rx_datagrams),
-        ("cursormesh_link_sent_bytes_total", "counter", "Bytes of UDP payloads sent on the live link.", |link| link.udp_tx_bytes),
-        ("cursormesh_link_received_bytes_total", "counter", "Bytes of UDP payloads received on the live link.", |link| link.udp_rx_bytes),
-        ("cursormesh_link_datagrams_sent_total", "counter", "QUIC datagrams (cursors, membership, liveness) sent.", |link| link.datagrams_sent),
-        ("cursormesh_link_datagrams_received_total", "counter", "QUIC datagrams (cursors, membership, liveness) received.", |link| link.datagrams_received),
-        ("cursormesh_link_cursor_datagrams_dropped_total", "counter", "Cursor datagrams not sent because too much was queued.", |link| link.cursor_datagrams_dropped),
-        ("cursormesh_link_urgent_datagrams_dropped_total", "counter", "Membership and liveness datagrams not sent because too much was queued.", |link| link.urgent_datagrams_dropped),
-        ("cursormesh_link_datagrams_too_large_total", "counter", "Datagrams not sent because the path's packets are too small.", |link| link.datagrams_too_large),
-        ("cursormesh_link_frames_sent_total", "counter", "Frames handed to QUIC on ordered lanes.", |link| link.frames_sent),
-        ("cursormesh_link_frames_received_total", "counter", "Frames received on ordered lanes.", |link| link.frames_received),
-        ("cursormesh_link_queued_bytes", "gauge", "Frame bytes that wait to be handed to QUIC.", |link| link.queued_bytes),
+        (
+            "cursormesh_link_packets_sent_total",
+            "counter",
+            "QUIC packets sent on the live link.",
+            |link| link.sent_packets,
+        ),
+        (
+            "cursormesh_link_packets_lost_total",
+            "counter",
+            "QUIC packets sent on the live link and declared lost.",
+            |link| link.lost_packets,
+        ),
+        (
+            "cursormesh_link_congestion_events_total",
+            "counter",
+            "Congestion events on the live link.",
+            |link| link.congestion_events,
+        ),
+        (
+            "cursormesh_link_congestion_window_bytes",
+            "gauge",
+            "Congestion window of the live link.",
+            |link| link.congestion_window,
+        ),
+        (
+            "cursormesh_link_mtu_bytes",
+            "gauge",
+            "Largest UDP payload that the path is known to carry.",
+            |link| u64::from(link.mtu),
+        ),
+        (
+            "cursormesh_link_udp_sent_total",
+            "counter",
+            "UDP payloads sent on the live link.",
+            |link| link.udp_tx_datagrams,
+        ),
+        (
+            "cursormesh_link_udp_received_total",
+            "counter",
+            "UDP payloads received on the live link.",
+            |link| link.udp_rx_datagrams,
+        ),
+        (
+            "cursormesh_link_sent_bytes_total",
+            "counter",
+            "Bytes of UDP payloads sent on the live link.",
+            |link| link.udp_tx_bytes,
+        ),
+        (
+            "cursormesh_link_received_bytes_total",
+            "counter",
+            "Bytes of UDP payloads received on the live link.",
+            |link| link.udp_rx_bytes,
+        ),
+        (
+            "cursormesh_link_datagrams_sent_total",
+            "counter",
+            "QUIC datagrams (cursors, membership, liveness) sent.",
+            |link| link.datagrams_sent,
+        ),
+        (
+            "cursormesh_link_datagrams_received_total",
+            "counter",
+            "QUIC datagrams (cursors, membership, liveness) received.",
+            |link| link.datagrams_received,
+        ),
+        (
+            "cursormesh_link_cursor_datagrams_dropped_total",
+            "counter",
+            "Cursor datagrams not sent because too much was queued.",
+            |link| link.cursor_datagrams_dropped,
+        ),
+        (
+            "cursormesh_link_urgent_datagrams_dropped_total",
+            "counter",
+            "Membership and liveness datagrams not sent because too much was queued.",
+            |link| link.urgent_datagrams_dropped,
+        ),
+        (
+            "cursormesh_link_datagrams_too_large_total",
+            "counter",
+            "Datagrams not sent because the path's packets are too small.",
+            |link| link.datagrams_too_large,
+        ),
+        (
+            "cursormesh_link_frames_sent_total",
+            "counter",
+            "Frames handed to QUIC on ordered lanes.",
+            |link| link.frames_sent,
+        ),
+        (
+            "cursormesh_link_frames_received_total",
+            "counter",
+            "Frames received on ordered lanes.",
+            |link| link.frames_received,
+        ),
+        (
+            "cursormesh_link_queued_bytes",
+            "gauge",
+            "Frame bytes that wait to be handed to QUIC.",
+            |link| link.queued_bytes,
+        ),
     ];
     for (name, kind, help, value) in table {
         page.head(name, kind, help);
@@ -167,18 +294,30 @@ fn process(page: &mut Page) {
         );
     }
     if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
-        page.one("process_open_fds", "gauge", "Open file descriptors.", entries.count());
+        page.one(
+            "process_open_fds",
+            "gauge",
+            "Open file descriptors.",
+            entries.count(),
+        );
     }
     let limit = std::fs::read_to_string("/proc/self/limits")
         .ok()
         .and_then(|text| text.lines().find_map(open_files_max));
     if let Some(limit) = limit {
-        page.one("process_max_fds", "gauge", "Most open file descriptors.", limit);
+        page.one(
+            "process_max_fds",
+            "gauge",
+            "Most open file descriptors.",
+            limit,
+        );
     }
 }
 
 fn resident_kib(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -215,7 +354,9 @@ impl Page {
 
 /// A label value as the text format wants it.
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -234,7 +375,9 @@ mod tests {
     fn the_kernel_is_understood() {
         assert_eq!(resident_kib("Name:\tx\nVmRSS:\t    1234 kB\n"), Some(1234));
         assert_eq!(
-            open_files_max("Max open files            1024                 4096                 files"),
+            open_files_max(
+                "Max open files            1024                 4096                 files"
+            ),
             Some(1024)
         );
         assert_eq!(open_files_max("Max cpu time unlimited"), None);

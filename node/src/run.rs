@@ -157,7 +157,10 @@ impl Node {
     pub async fn stop(mut self) {
         // If nobody listens any more, the node has ended already.
         let _ = self.stop.send(true);
-        if tokio::time::timeout(STOP_TIMEOUT, &mut self.done).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, &mut self.done)
+            .await
+            .is_err()
+        {
             warn!("the stop took too long and was cut short");
         }
     }
@@ -247,10 +250,18 @@ pub fn until_signal(config: NodeConfig) -> Result<ExitCode, RunError> {
 pub fn identity(config: &NodeConfig) -> Result<Identity, RunError> {
     let NodeConfig { node, cluster, .. } = config;
     let (place, path, bytes) = match &config.tls {
-        Tls::Pem(text) => (Origin::Default, "in memory".to_owned(), text.clone().into_bytes()),
+        Tls::Pem(text) => (
+            Origin::Default,
+            "in memory".to_owned(),
+            text.clone().into_bytes(),
+        ),
         Tls::Throwaway(dir) => {
             let bundle = Authority::throwaway(dir, cluster)?.bundle_for(node, cluster)?;
-            (Origin::Default, dir.display().to_string(), bundle.into_bytes())
+            (
+                Origin::Default,
+                dir.display().to_string(),
+                bundle.into_bytes(),
+            )
         }
         Tls::Bundle(at) => {
             let bytes = std::fs::read(&at.value).map_err(|error| {
@@ -332,7 +343,11 @@ fn reachable(web: &[Located<SocketAddr>]) -> Vec<SocketAddr> {
     let has_v6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     let is_missing = |addr: &SocketAddr| !has_v6 && addr.ip() == Ipv6Addr::LOCALHOST;
     let all: Vec<SocketAddr> = web.iter().map(|at| at.value).collect();
-    let there: Vec<SocketAddr> = all.iter().copied().filter(|addr| !is_missing(addr)).collect();
+    let there: Vec<SocketAddr> = all
+        .iter()
+        .copied()
+        .filter(|addr| !is_missing(addr))
+        .collect();
     if there.is_empty() {
         return all;
     }
@@ -345,7 +360,9 @@ fn reachable(web: &[Located<SocketAddr>]) -> Vec<SocketAddr> {
 fn mesh_settings(config: &NodeConfig, identity: Identity) -> Settings {
     let boot = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        });
     Settings {
         core: proto::Config {
             node: config.node.clone(),
@@ -374,9 +391,14 @@ fn web_error(config: &NodeConfig, error: &BindError) -> RunError {
 
 fn mesh_error(config: &NodeConfig, error: StartError) -> RunError {
     match error {
-        StartError::Bind { addr, source } => {
-            listen_error(&config.mesh.origin, "node.mesh", "UDP", addr, &source, config)
-        }
+        StartError::Bind { addr, source } => listen_error(
+            &config.mesh.origin,
+            "node.mesh",
+            "UDP",
+            addr,
+            &source,
+            config,
+        ),
         other => RunError::Mesh(other),
     }
 }
@@ -395,9 +417,9 @@ fn listen_error(
             "change `{name}` of node {} there; --{name} IP:PORT overrides it for one run",
             config.node
         ),
-        Origin::Env(_) | Origin::Flag(_) | Origin::Default => {
-            format!("choose another with --{name} IP:PORT")
-        }
+        Origin::Env(_) | Origin::Flag(_) => format!("choose another with --{name} IP:PORT"),
+        // Only `cursormesh dev` listens at addresses that nobody gave.
+        Origin::Default => "choose another with --port PORT".to_owned(),
     };
     let (problem, remedy) = match error.kind() {
         std::io::ErrorKind::AddrInUse => {

@@ -72,7 +72,9 @@ impl NodeUrl {
         let rest = match url.split_once("://") {
             Some(("http", rest)) => rest,
             Some(("https", _)) => {
-                return Err(wrong("a node speaks plain HTTP; ask it directly, not through a proxy"));
+                return Err(wrong(
+                    "a node speaks plain HTTP; ask it directly, not through a proxy",
+                ));
             }
             Some(_) => return Err(wrong("begins with something else than http://")),
             None => url,
@@ -106,7 +108,9 @@ impl NodeUrl {
         let value: Option<Value> = serde_json::from_str(&body).ok();
         match value {
             Some(value) if status == 200 && value["node"].is_string() => Ok(value),
-            _ => Err(self.answer(format!("answered {status}, and not as a cursormesh node does"))),
+            _ => Err(self.answer(format!(
+                "answered {status}, and not as a cursormesh node does"
+            ))),
         }
     }
 
@@ -158,7 +162,9 @@ impl NodeUrl {
             }
             _ => unreachable(error.to_string()),
         };
-        stream.set_write_timeout(Some(REQUEST_TIMEOUT)).map_err(failed)?;
+        stream
+            .set_write_timeout(Some(REQUEST_TIMEOUT))
+            .map_err(failed)?;
         // HTTP/1.0: the answer ends with the connection and is never in chunks.
         let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.authority);
         stream.write_all(request.as_bytes()).map_err(failed)?;
@@ -199,7 +205,12 @@ fn parse_answer(bytes: &[u8]) -> Option<(u16, String)> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;
     let line = head.lines().next()?;
-    let status = line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    let status = line
+        .strip_prefix("HTTP/1.")?
+        .split(' ')
+        .nth(1)?
+        .parse()
+        .ok()?;
     Some((status, body.to_owned()))
 }
 
@@ -219,13 +230,20 @@ pub fn table(cluster: &Value) -> String {
     if peers.is_empty() {
         return out;
     }
-    let mut lines = vec![["PEER", "REGION", "STATE", "RTT", "RELAY", "MEMBERS", "ROOMS", "NOTE"].map(str::to_owned)];
+    let mut lines = vec![
+        [
+            "PEER", "REGION", "STATE", "RTT", "RELAY", "MEMBERS", "ROOMS", "NOTE",
+        ]
+        .map(str::to_owned),
+    ];
     for peer in peers {
         lines.push([
             word(&peer["node"]),
             word(&peer["region"]),
             state(peer),
-            peer["rtt_ms"].as_f64().map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms")),
+            peer["rtt_ms"]
+                .as_f64()
+                .map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms")),
             word(&peer["relay"]),
             peer["rows"].to_string(),
             rooms(&peer["rooms"]),
@@ -250,12 +268,13 @@ pub fn table(cluster: &Value) -> String {
     out
 }
 
-/// "alive, linked" says more than "alive" to whoever reads the table only.
 fn state(peer: &Value) -> String {
-    match word(&peer["state"]).as_str() {
-        "alive" => "alive, linked".to_owned(),
-        other => other.to_owned(),
-    }
+    let link = if peer["linked"] == true {
+        "linked"
+    } else {
+        "no link"
+    };
+    format!("{}, {link}", word(&peer["state"]))
 }
 
 fn note(peer: &Value) -> String {
@@ -294,7 +313,11 @@ fn rooms(rooms: &Value) -> String {
 fn word(value: &Value) -> String {
     match value.as_str() {
         Some("") | None => "-".to_owned(),
-        Some(text) => text.chars().take(120).map(|c| if c.is_control() { '?' } else { c }).collect(),
+        Some(text) => text
+            .chars()
+            .take(120)
+            .map(|c| if c.is_control() { '?' } else { c })
+            .collect(),
     }
 }
 
@@ -307,13 +330,27 @@ mod tests {
     #[test]
     fn urls_are_a_host_and_a_port() {
         let parsed = |url: &str| NodeUrl::parse(url).map(|url| url.to_string());
-        assert_eq!(parsed("http://127.0.0.1:7071").unwrap(), "http://127.0.0.1:7071");
-        assert_eq!(parsed("http://127.0.0.1:7071/").unwrap(), "http://127.0.0.1:7071");
+        assert_eq!(
+            parsed("http://127.0.0.1:7071").unwrap(),
+            "http://127.0.0.1:7071"
+        );
+        assert_eq!(
+            parsed("http://127.0.0.1:7071/").unwrap(),
+            "http://127.0.0.1:7071"
+        );
         assert_eq!(parsed("127.0.0.1:7071").unwrap(), "http://127.0.0.1:7071");
         assert_eq!(parsed("http://[::1]:7071").unwrap(), "http://[::1]:7071");
         assert_eq!(parsed("http://[::1]").unwrap(), "http://[::1]:80");
         assert_eq!(parsed("http://n1.example").unwrap(), "http://n1.example:80");
-        for bad in ["https://x", "ftp://x", "", "http://", "http://x/y", "http://a b", "http://x\r\nHost: y"] {
+        for bad in [
+            "https://x",
+            "ftp://x",
+            "",
+            "http://",
+            "http://x/y",
+            "http://a b",
+            "http://x\r\nHost: y",
+        ] {
             assert!(parsed(bad).is_err(), "{bad:?}");
         }
     }
@@ -332,19 +369,42 @@ mod tests {
             ],
         }));
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "node n1 of cluster dev, region local: 1 of 2 peers linked");
+        assert_eq!(
+            lines[0],
+            "node n1 of cluster dev, region local: 1 of 2 peers linked"
+        );
         assert_eq!(lines[1], "rooms here: lobby");
         assert!(lines[3].starts_with("PEER  REGION  STATE "));
-        assert!(lines[4].starts_with("n2    local   alive, linked  0.4 ms  -      3        a, b, c, d, e and 2 more"), "{}", lines[4]);
-        assert!(lines[5].ends_with("hidden: no?[31m link; refused: another cluster; last sign of life 4.2 s ago"), "{}", lines[5]);
+        assert!(
+            lines[4].starts_with(
+                "n2    local   alive, linked  0.4 ms  -      3        a, b, c, d, e and 2 more"
+            ),
+            "{}",
+            lines[4]
+        );
+        assert!(
+            lines[5].ends_with(
+                "hidden: no?[31m link; refused: another cluster; last sign of life 4.2 s ago"
+            ),
+            "{}",
+            lines[5]
+        );
     }
 
     #[test]
     fn a_strange_answer_is_no_panic() {
-        for value in [json!(null), json!([]), json!({"peers": 3}), json!({"peers": [null, 1, {"rooms": "x"}]})] {
+        for value in [
+            json!(null),
+            json!([]),
+            json!({"peers": 3}),
+            json!({"peers": [null, 1, {"rooms": "x"}]}),
+        ] {
             table(&value);
         }
-        assert_eq!(parse_answer(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nbody"), Some((200, "body".to_owned())));
+        assert_eq!(
+            parse_answer(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nbody"),
+            Some((200, "body".to_owned()))
+        );
         assert_eq!(parse_answer(b"SSH-2.0-x\r\n"), None);
         assert_eq!(parse_answer(&[0xff; 100]), None);
     }

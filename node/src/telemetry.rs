@@ -26,7 +26,9 @@ pub fn init(config: &LogConfig, node: &str) {
         LogFormat::Text => registry
             .with(
                 layer
-                    .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+                    .with_ansi(
+                        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+                    )
                     .with_timer(NodeTime(node.to_owned())),
             )
             .try_init(),
@@ -68,7 +70,8 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut line = String::new();
-        self.json.format_event(context, Writer::new(&mut line), event)?;
+        self.json
+            .format_event(context, Writer::new(&mut line), event)?;
         // A node's name is a DNS label: it needs no escaping.
         let rest = line.strip_prefix('{').unwrap_or(&line);
         write!(writer, "{{\"node\":\"{}\",{rest}", self.node)

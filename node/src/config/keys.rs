@@ -110,7 +110,10 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "web.message_bytes_max",
-        kind: Kind::Integer { min: 1024, max: 131_072 },
+        kind: Kind::Integer {
+            min: 1024,
+            max: 131_072,
+        },
         unit: "bytes",
         default: "65536",
         help: "Largest message a browser may send; a larger one closes its connection (1009)",
@@ -124,42 +127,60 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "web.connections_max",
-        kind: Kind::Integer { min: 1, max: 1_000_000 },
+        kind: Kind::Integer {
+            min: 1,
+            max: 1_000_000,
+        },
         unit: "connections",
         default: "10000",
         help: "Most browser connections at a time; further ones wait in the kernel's queue",
     },
     Key {
         path: "web.header_timeout_ms",
-        kind: Kind::Integer { min: 100, max: 600_000 },
+        kind: Kind::Integer {
+            min: 100,
+            max: 600_000,
+        },
         unit: "milliseconds",
         default: "10000",
         help: "How long a client may take to send a request's headers",
     },
     Key {
         path: "web.outbox_bytes_max",
-        kind: Kind::Integer { min: 4096, max: 16_777_216 },
+        kind: Kind::Integer {
+            min: 4096,
+            max: 16_777_216,
+        },
         unit: "bytes",
         default: "262144",
         help: "Most bytes kept for one client that reads too slowly",
     },
     Key {
         path: "web.outboxes_bytes_max",
-        kind: Kind::Integer { min: 1_048_576, max: 1_099_511_627_776 },
+        kind: Kind::Integer {
+            min: 1_048_576,
+            max: 1_099_511_627_776,
+        },
         unit: "bytes",
         default: "33554432",
         help: "Most bytes kept for all slow clients together before each gets 16 KiB only",
     },
     Key {
         path: "web.ping_interval_ms",
-        kind: Kind::Integer { min: 100, max: 3_600_000 },
+        kind: Kind::Integer {
+            min: 100,
+            max: 3_600_000,
+        },
         unit: "milliseconds",
         default: "20000",
         help: "How often a connection is pinged",
     },
     Key {
         path: "web.ping_timeout_ms",
-        kind: Kind::Integer { min: 100, max: 3_600_000 },
+        kind: Kind::Integer {
+            min: 100,
+            max: 3_600_000,
+        },
         unit: "milliseconds",
         default: "30000",
         help: "A connection that was silent for this long is closed; more than web.ping_interval_ms",

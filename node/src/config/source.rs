@@ -38,7 +38,7 @@ impl fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Env(name) => write!(f, "environment variable {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
-            Self::Default => f.write_str("default"),
+            Self::Default => f.write_str("built-in default"),
         }
     }
 }
@@ -214,7 +214,8 @@ impl File {
                  without any",
             )
         };
-        let meta = std::fs::metadata(path).map_err(|error| failed(format!("cannot read: {error}")))?;
+        let meta =
+            std::fs::metadata(path).map_err(|error| failed(format!("cannot read: {error}")))?;
         if meta.is_dir() {
             return Err(failed("is a directory, not a file".to_owned()));
         }
@@ -223,7 +224,12 @@ impl File {
         }
         let bytes = std::fs::read(path).map_err(|error| failed(format!("cannot read: {error}")))?;
         let text = String::from_utf8(bytes).map_err(|_| {
-            ConfigError::new(path.display(), None, "is not UTF-8 text", "save it as UTF-8")
+            ConfigError::new(
+                path.display(),
+                None,
+                "is not UTF-8 text",
+                "save it as UTF-8",
+            )
         })?;
         Self::parse(path, &text)
     }
@@ -320,7 +326,13 @@ impl Source<'_> {
         )
     }
 
-    fn top_level(&self, file: &mut File, name: &Name<'_>, value: &Spanned<DeValue<'_>>, errors: &mut Errors) {
+    fn top_level(
+        &self,
+        file: &mut File,
+        name: &Name<'_>,
+        value: &Spanned<DeValue<'_>>,
+        errors: &mut Errors,
+    ) {
         let word: &str = name.get_ref();
         let offset = name.span().start;
         let section_prefix = format!("{word}.");
@@ -337,7 +349,10 @@ impl Source<'_> {
                     errors,
                     offset,
                     Some(word),
-                    format!("is {}, but `{word}` is a section", article(other.type_str())),
+                    format!(
+                        "is {}, but `{word}` is a section",
+                        article(other.type_str())
+                    ),
                     format!("write `[{word}]` on a line of its own and its keys below"),
                 ),
             }
@@ -346,7 +361,13 @@ impl Source<'_> {
         }
     }
 
-    fn nodes(&self, file: &mut File, offset: usize, value: &Spanned<DeValue<'_>>, errors: &mut Errors) {
+    fn nodes(
+        &self,
+        file: &mut File,
+        offset: usize,
+        value: &Spanned<DeValue<'_>>,
+        errors: &mut Errors,
+    ) {
         let tables = value.get_ref().as_array();
         for item in tables.into_iter().flatten() {
             if let DeValue::Table(table) = item.get_ref() {
@@ -408,7 +429,10 @@ impl Source<'_> {
                 errors,
                 offset,
                 Some(key.path),
-                format!("{} is not possible here", article(value.get_ref().type_str())),
+                format!(
+                    "{} is not possible here",
+                    article(value.get_ref().type_str())
+                ),
                 format!("give {}", key.expects()),
             );
             return;
@@ -474,7 +498,14 @@ impl Source<'_> {
         self.push(errors, offset, None, problem, remedy);
     }
 
-    fn push(&self, errors: &mut Errors, offset: usize, key: Option<&str>, problem: String, remedy: String) {
+    fn push(
+        &self,
+        errors: &mut Errors,
+        offset: usize,
+        key: Option<&str>,
+        problem: String,
+        remedy: String,
+    ) {
         let error = ConfigError::new(self.origin(offset), key, problem, remedy);
         errors.push((self.line(offset), error));
     }
@@ -488,6 +519,10 @@ pub(super) fn quoted(word: &str) -> String {
 }
 
 fn article(type_name: &str) -> String {
-    let article = if type_name.starts_with(['a', 'i']) { "an" } else { "a" };
+    let article = if type_name.starts_with(['a', 'i']) {
+        "an"
+    } else {
+        "a"
+    };
     format!("{article} {type_name}")
 }
