@@ -405,7 +405,7 @@ fn describe(node: &NodeConfig) -> Result<String, Failure> {
         })
         .collect();
     let tls = match &node.tls {
-        Tls::Bundle(path) => {
+        Tls::Bundle { path, .. } => {
             run::identity(node)?;
             format!("certificate {}", path.value.display())
         }

@@ -109,7 +109,12 @@ pub struct WebLimits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
     /// A bundle file, as `cursormesh cert node` writes it.
-    Bundle(Located<PathBuf>),
+    Bundle {
+        /// Where it is.
+        path: Located<PathBuf>,
+        /// The key that said so.
+        key: &'static str,
+    },
     /// The throwaway CA in this directory, made when it is missing; loopback only.
     Throwaway(PathBuf),
     /// A bundle's text.
@@ -395,13 +400,19 @@ impl ClusterConfig {
     fn tls(&self, index: usize) -> Result<Tls, ConfigError> {
         let entry = &self.nodes[index];
         if let Some(bundle) = &entry.bundle {
-            return Ok(Tls::Bundle(bundle.clone()));
+            return Ok(Tls::Bundle {
+                path: bundle.clone(),
+                key: "node.bundle",
+            });
         }
         if let Some(dir) = &self.shared.tls_dir {
-            return Ok(Tls::Bundle(Located {
-                value: dir.value.join(format!("{}.pem", entry.name.value)),
-                origin: dir.origin.clone(),
-            }));
+            return Ok(Tls::Bundle {
+                path: Located {
+                    value: dir.value.join(format!("{}.pem", entry.name.value)),
+                    origin: dir.origin.clone(),
+                },
+                key: "tls.dir",
+            });
         }
         if let Some(open) = self.not_loopback() {
             return Err(ConfigError::new(
@@ -1312,7 +1323,7 @@ mesh = "127.0.0.1:7172"
                 .replace("web = \"127.0.0.1:7071\"\n", ""),
         );
         assert!(
-            shown.starts_with("c.toml:8: `node.web`: node n2: "),
+            shown.starts_with("c.toml:9: `node.web`: node n2: "),
             "{shown}"
         );
         // TCP and UDP do not clash, nor do the same ports on different machines.
@@ -1345,7 +1356,9 @@ mesh = "127.0.0.1:7172"
             .unwrap()
             .node("n1")
             .unwrap();
-        assert!(matches!(node.tls, Tls::Bundle(path) if path.value == Path::new("./certs/n1.pem")));
+        assert!(
+            matches!(node.tls, Tls::Bundle { path, .. } if path.value == Path::new("./certs/n1.pem"))
+        );
         // A bundle for the node that is started is enough to start that node.
         load(&open, Some("n1"), &flag("node.bundle", "/x/n1.pem")).unwrap();
         load(&open, Some("n2"), &env(&[("CURSORMESH_TLS_DIR", "/x")])).unwrap();

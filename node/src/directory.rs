@@ -86,7 +86,7 @@ impl cluster::Directory for Directory {
             .iter()
             .map(|member| bridge::member_to_web(member))
             .collect();
-        members.sort_by(|a, b| (a.joined_at, a.id).cmp(&(b.joined_at, b.id)));
+        members.sort_by_key(|member| (member.joined_at, member.id));
         members
     }
 
@@ -149,14 +149,14 @@ fn peer_json(peer: &PeerOverview) -> Value {
         "state": state(peer),
         "alive": peer.alive,
         "linked": peer.linked,
-        "rtt_ms": peer.rtt.map(|rtt| round_ms(rtt)),
+        "rtt_ms": peer.rtt.map(round_ms),
         "relay": peer.relay.as_ref().map(|relay| relay.as_str()),
         "visible": peer.visible,
         "hidden_because": (!peer.visible).then_some(&peer.hidden_because),
         "applied": peer.applied,
         "rows": peer.rows,
         "rooms": rooms_json(&peer.rooms),
-        "evidence_age_ms": peer.evidence_age.map(|age| round_ms(age)),
+        "evidence_age_ms": peer.evidence_age.map(round_ms),
         "refused": peer.refused.as_ref().map(|(code, reason)| json!({
             "code": *code as u32,
             "reason": reason,

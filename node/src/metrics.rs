@@ -82,7 +82,9 @@ pub(crate) fn render(view: &View, dropped: &Dropped, uptime: Duration) -> String
         } else {
             "gauge"
         };
-        page.one(&format!("cursormesh_{name}"), kind, help, value);
+        // The web edge counts messages, too: the prefix tells them apart.
+        let name = name.strip_prefix("mesh_").unwrap_or(name);
+        page.one(&format!("cursormesh_mesh_{name}"), kind, help, value);
     }
     process(&mut page);
     page.0
@@ -148,6 +150,14 @@ fn nodes(page: &mut Page, overview: &Overview) {
     }
 }
 
+/// Name, kind, help, and where the value is.
+type LinkMetric = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&LinkStats) -> u64,
+);
+
 fn links(page: &mut Page, links: &[LinkStats]) {
     // During a takeover two connections to one peer exist for a moment; a label set may stand
     // only once in a page, so the newest speaks for the link.
@@ -167,7 +177,7 @@ fn links(page: &mut Page, links: &[LinkStats]) {
             link.rtt.as_secs_f64(),
         );
     }
-    let table: [(&str, &str, &str, fn(&LinkStats) -> u64); 17] = [
+    let table: [LinkMetric; 17] = [
         (
             "cursormesh_link_packets_sent_total",
             "counter",

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::bridge::{self, Dropped};
 use crate::cert::{Authority, CertError};
-use crate::config::{Located, NodeConfig, Origin, Tls};
+use crate::config::{ConfigError, Located, NodeConfig, Origin, Tls};
 use crate::directory::Directory;
 
 /// What the hub says to the mesh waits here; while it is full, browsers are not read.
@@ -38,33 +38,11 @@ pub enum RunError {
     #[error(transparent)]
     Certificate(#[from] CertError),
     /// The bundle cannot be used.
-    #[error("{place}: certificate bundle {bundle}: {problem}\n  remedy: {remedy}")]
-    Bundle {
-        /// Where the bundle was configured.
-        place: String,
-        /// Its path.
-        bundle: String,
-        /// What is wrong.
-        problem: String,
-        /// What to do.
-        remedy: String,
-    },
+    #[error(transparent)]
+    Bundle(Box<ConfigError>),
     /// An address cannot be listened on.
-    #[error("{place}: `{key}`: cannot listen on {protocol} {addr}: {problem}\n  remedy: {remedy}")]
-    Listen {
-        /// Where the address was configured.
-        place: String,
-        /// The configuration key.
-        key: &'static str,
-        /// TCP or UDP.
-        protocol: &'static str,
-        /// The address.
-        addr: SocketAddr,
-        /// The operating system's words.
-        problem: String,
-        /// What to do.
-        remedy: String,
-    },
+    #[error(transparent)]
+    Listen(Box<ConfigError>),
     /// The mesh did not start for another reason.
     #[error("the mesh cannot start: {0}")]
     Mesh(StartError),
@@ -249,57 +227,54 @@ pub fn until_signal(config: NodeConfig) -> Result<ExitCode, RunError> {
 /// The node's certificate, read and checked against its name and cluster.
 pub fn identity(config: &NodeConfig) -> Result<Identity, RunError> {
     let NodeConfig { node, cluster, .. } = config;
-    let (place, path, bytes) = match &config.tls {
-        Tls::Pem(text) => (
-            Origin::Default,
-            "in memory".to_owned(),
-            text.clone().into_bytes(),
-        ),
-        Tls::Throwaway(dir) => {
-            let bundle = Authority::throwaway(dir, cluster)?.bundle_for(node, cluster)?;
-            (
-                Origin::Default,
-                dir.display().to_string(),
-                bundle.into_bytes(),
-            )
+    let unusable = |problem: String, remedy: String| match &config.tls {
+        Tls::Bundle { path, key } => {
+            let problem = format!("bundle {}: {problem}", path.value.display());
+            let error = ConfigError::new(&path.origin, Some(key), problem, remedy);
+            RunError::Bundle(Box::new(error))
         }
-        Tls::Bundle(at) => {
-            let bytes = std::fs::read(&at.value).map_err(|error| {
-                let dir = at.value.parent().unwrap_or(&at.value).display();
-                RunError::Bundle {
-                    place: at.origin.to_string(),
-                    bundle: at.value.display().to_string(),
-                    problem: error.to_string(),
-                    remedy: if error.kind() == std::io::ErrorKind::NotFound {
-                        format!(
-                            "make it with `cursormesh cert node --name {node} --ca {dir}` (and the \
-                             CA before, with `cursormesh cert ca --cluster {cluster} --out {dir}`)"
-                        )
-                    } else {
-                        "let this user read it".to_owned()
-                    },
-                }
-            })?;
-            (at.origin.clone(), at.value.display().to_string(), bytes)
-        }
+        Tls::Throwaway(dir) => RunError::Bundle(Box::new(ConfigError::new(
+            dir.display(),
+            None,
+            format!("throwaway CA: {problem}"),
+            "delete this directory and start all nodes again",
+        ))),
+        Tls::Pem(_) => RunError::Bundle(Box::new(ConfigError::new(
+            "bundle in memory",
+            None,
+            problem,
+            remedy,
+        ))),
     };
-    let refused = |problem: String, remedy: String| RunError::Bundle {
-        place: place.to_string(),
-        bundle: path.clone(),
-        problem,
-        remedy,
+    let bytes = match &config.tls {
+        Tls::Pem(text) => text.clone().into_bytes(),
+        Tls::Throwaway(dir) => Authority::throwaway(dir, cluster)?
+            .bundle_for(node, cluster)?
+            .into_bytes(),
+        Tls::Bundle { path, .. } => std::fs::read(&path.value).map_err(|error| {
+            let dir = path.value.parent().unwrap_or(&path.value).display();
+            let remedy = if error.kind() == std::io::ErrorKind::NotFound {
+                format!(
+                    "make it with `cursormesh cert node --name {node} --ca {dir}` (and the CA \
+                     before, with `cursormesh cert ca --cluster {cluster} --out {dir}`)"
+                )
+            } else {
+                "let this user read it".to_owned()
+            };
+            unusable(error.to_string(), remedy)
+        })?,
     };
     let identity = Identity::from_pem(&bytes).map_err(|error| {
-        refused(
+        unusable(
             error.to_string(),
             format!(
-                "see it with `cursormesh cert show {path}`; make a new one with `cursormesh cert \
+                "see what it is with `cursormesh cert show`; make a new one with `cursormesh cert \
                  node --name {node} --force`"
             ),
         )
     })?;
     if identity.node() != node || identity.cluster() != cluster {
-        return Err(refused(
+        return Err(unusable(
             format!(
                 "is for node {} of cluster {}, but this is node {node} of cluster {cluster}",
                 identity.node(),
@@ -439,12 +414,10 @@ fn listen_error(
         ),
         _ => (error.to_string(), change),
     };
-    RunError::Listen {
-        place: origin.to_string(),
-        key,
-        protocol,
-        addr,
-        problem,
+    RunError::Listen(Box::new(ConfigError::new(
+        origin,
+        Some(key),
+        format!("cannot listen on {protocol} {addr}: {problem}"),
         remedy,
-    }
+    )))
 }
