@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quinn::crypto::rustls::HandshakeData;
@@ -38,6 +38,10 @@ const HANDSHAKES_MAX: usize = 256;
 pub(super) const DATAGRAM_SEND_BUFFER: usize = 64 * 1024;
 /// What QUIC keeps of received datagrams that the mesh task did not take yet.
 const DATAGRAM_RECEIVE_BUFFER: usize = 1024 * 1024;
+/// What of a peer's reason for closing is logged.
+const REASON_CHARS_MAX: usize = 300;
+/// At most so many warnings about handshakes and dials per [`REPEAT_WARNING`].
+const WARNINGS_MAX: u32 = 30;
 /// The same reason about the same address is a warning at most this often.
 const REPEAT_WARNING: Duration = Duration::from_secs(30);
 
@@ -251,32 +255,28 @@ async fn handshake(
     warnings: &Warnings,
 ) -> Result<Report, Option<Report>> {
     let addr = incoming.remote_address();
-    let failed = |reason: String| {
-        gate.view
-            .count_up()
-            .handshakes_failed
-            .fetch_add(1, Ordering::Relaxed);
-        if warnings.is_news(addr.ip(), &reason) {
-            warn!(%addr, %reason, "refused an incoming connection in the handshake");
+    let failed = |reason: String, fault: bool| {
+        let failures = &gate.view.count_up().handshakes_failed;
+        failures.fetch_add(1, Ordering::Relaxed);
+        if fault && warnings.is_news(addr.ip(), &reason) {
+            warn!(%addr, %reason, "an incoming connection failed in the handshake");
         } else {
-            debug!(%addr, %reason, "refused an incoming connection in the handshake");
+            debug!(%addr, %reason, "an incoming connection failed in the handshake");
         }
+        None
     };
     let connection = match incoming.accept() {
         Ok(connecting) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                failed(describe(&error));
-                return Err(None);
+                return Err(failed(describe(&error), is_fault(&error)));
             }
             Err(_) => {
-                failed("the handshake took too long".into());
-                return Err(None);
+                return Err(failed("the handshake took too long".into(), false));
             }
         },
         Err(error) => {
-            failed(describe(&error));
-            return Err(None);
+            return Err(failed(describe(&error), is_fault(&error)));
         }
     };
     match gate.judge(&connection, None) {
@@ -358,12 +358,20 @@ pub(super) fn describe(error: &ConnectionError) -> String {
                 Some(45) => "the peer refused this node's certificate as expired; renew it, or correct the clocks".into(),
                 Some(116) => "the peer demands a certificate".into(),
                 Some(120) => "the peer does not speak this protocol".into(),
-                _ => format!("closed by the peer's transport: {theirs}"),
+                // Anyone on the path may send this before the handshake: no text of theirs.
+                _ => format!("closed by the peer's transport: {}", theirs.error_code),
             }
         }
         ConnectionError::ApplicationClosed(close) => {
-            let reason = String::from_utf8_lossy(&close.reason);
-            format!("closed by the peer, code {:#06x}: {reason}", close.error_code.into_inner())
+            let reason: String = String::from_utf8_lossy(&close.reason)
+                .chars()
+                .filter(|char| !char.is_control())
+                .take(REASON_CHARS_MAX)
+                .collect();
+            format!(
+                "closed by the peer, code {:#06x}: {reason}",
+                close.error_code.into_inner()
+            )
         }
         ConnectionError::TimedOut => "no answer for too long".into(),
         ConnectionError::Reset => "the peer no longer knows the connection (restarted)".into(),
@@ -381,31 +389,67 @@ fn tls_alert(code: u64) -> Option<u8> {
         .flatten()
 }
 
-/// Remembers what was warned about, so that a peer that tries every second does not fill the log.
+/// Remembers what was warned about, so that neither a peer that tries every second nor a stranger
+/// with many addresses fills the log.
 #[derive(Debug, Default)]
-pub(super) struct Warnings {
-    last: std::sync::Mutex<BTreeMap<IpAddr, (Instant, String)>>,
+pub(super) struct Warnings(Mutex<Warned>);
+
+#[derive(Debug, Default)]
+struct Warned {
+    since: Option<Instant>,
+    count: u32,
+    last: BTreeMap<IpAddr, (Instant, String)>,
 }
 
 impl Warnings {
     /// Whether this reason is new for the address, or was last warned about long ago.
     pub(super) fn is_news(&self, ip: IpAddr, reason: &str) -> bool {
-        let now = Instant::now();
-        let mut last = self
+        self.is_news_at(Instant::now(), ip, reason)
+    }
+
+    fn is_news_at(&self, now: Instant, ip: IpAddr, reason: &str) -> bool {
+        let is_recent = |when: Instant| now.duration_since(when) < REPEAT_WARNING;
+        let mut warned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !warned.since.is_some_and(is_recent) {
+            warned.since = Some(now);
+            warned.count = 0;
+            warned.last.retain(|_, (when, _)| is_recent(*when));
+        }
+        let repeated = warned
             .last
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((when, what)) = last.get(&ip)
-            && what == reason
-            && now.duration_since(*when) < REPEAT_WARNING
-        {
+            .get(&ip)
+            .is_some_and(|(when, what)| what == reason && is_recent(*when));
+        if repeated || warned.count >= WARNINGS_MAX {
             return false;
         }
-        // Forgetting too early costs a repeated line.
-        if last.len() >= 256 {
-            last.clear();
-        }
-        last.insert(ip, (now, reason.into()));
+        warned.count += 1;
+        warned.last.insert(ip, (now, reason.into()));
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_warning_is_repeated_only_after_a_while_and_their_number_is_bounded() {
+        let warnings = Warnings::default();
+        let ip = IpAddr::from([127, 0, 0, 1]);
+        let start = Instant::now();
+        assert!(warnings.is_news_at(start, ip, "a"));
+        assert!(!warnings.is_news_at(start, ip, "a"));
+        assert!(warnings.is_news_at(start, ip, "b"));
+        let later = start + REPEAT_WARNING;
+        assert!(warnings.is_news_at(later, ip, "b"));
+
+        let strangers = (0..=255).map(|last| IpAddr::from([10, 0, 0, last]));
+        let told = strangers
+            .filter(|ip| warnings.is_news_at(later, *ip, "a"))
+            .count();
+        assert_eq!(told + 1, WARNINGS_MAX as usize);
+        assert!(warnings.0.lock().unwrap().last.len() <= WARNINGS_MAX as usize + 1);
     }
 }

@@ -12,15 +12,6 @@ const PREFIX: usize = 4;
 /// Frames up to this size are copied together into one chunk; larger ones are handed on as they are.
 const COPY_BYTES_MAX: usize = 4 * 1024;
 
-/// The largest frame of a lane in bytes, without its prefix.
-pub(super) const fn limit(lane: Lane) -> usize {
-    match lane {
-        Lane::Presence => 64 * 1024,
-        Lane::Messages => 192 * 1024,
-        Lane::Bulk => 320 * 1024,
-    }
-}
-
 /// The byte that starts a lane's stream.
 pub(super) const fn lane_byte(lane: Lane) -> u8 {
     match lane {
@@ -117,6 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::proto::wire::frame_bytes_max;
 
     fn split_all(limit: usize, chunks: &[&[u8]]) -> Result<Vec<Bytes>, TooLong> {
         let mut splitter = Splitter::new(limit);
@@ -146,7 +138,7 @@ mod tests {
     #[test]
     fn a_frame_at_the_limit_passes_and_one_byte_more_does_not() {
         for lane in [Lane::Presence, Lane::Messages, Lane::Bulk] {
-            let limit = limit(lane);
+            let limit = frame_bytes_max(lane);
             let whole = bytes_of(vec![Bytes::from(vec![7; limit])]);
             let frames = split_all(limit, &[&whole]).unwrap();
             assert_eq!(frames.len(), 1);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quinn::{Connection, ReadError, RecvStream, SendStream, WriteError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tracing::{Instrument, Span, trace, warn};
+use tracing::{Instrument, info_span, trace, warn};
 
 use super::bulk;
 use super::dialer::Dialer;
@@ -18,6 +18,7 @@ use super::framing::{self, Splitter};
 use super::inbox::{Inbox, Report, Source};
 use super::view::{LinkCounters, View};
 use crate::proto::event::CloseCode;
+use crate::proto::wire::frame_bytes_max;
 use crate::proto::{ConnId, Lane, NodeName};
 
 /// What may wait for one lane's writer. The core sends less; more means that it was not told.
@@ -339,7 +340,7 @@ impl StreamReader {
     }
 
     async fn read_frames(&self, stream: &mut RecvStream, lane: Lane) -> Result<(), Violation> {
-        let mut splitter = Splitter::new(framing::limit(lane));
+        let mut splitter = Splitter::new(frame_bytes_max(lane));
         loop {
             match stream.read_chunk(64 * 1024, true).await {
                 Ok(Some(chunk)) => splitter.push(&chunk.bytes),
@@ -380,8 +381,9 @@ fn ended(error: ReadError) -> Result<(), Violation> {
     }
 }
 
-/// Reads a bulk connection that a peer opened, in the current span, until it ends.
+/// Reads a bulk connection that a peer opened until it ends.
 pub(super) fn spawn_bulk_reader(
+    node: &NodeName,
     connection: Connection,
     peer: NodeName,
     view: Arc<View>,
@@ -389,11 +391,12 @@ pub(super) fn spawn_bulk_reader(
 ) {
     let reader = StreamReader {
         connection,
-        source: Source::Bulk(peer),
+        source: Source::Bulk(peer.clone()),
         counters: Arc::default(),
         view,
         inbox,
         open: Arc::default(),
     };
-    tokio::spawn(reader.run().instrument(Span::current()));
+    let span = info_span!("bulk", node = %node, peer = %peer);
+    tokio::spawn(reader.run().instrument(span));
 }
