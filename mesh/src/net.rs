@@ -1,6 +1,6 @@
 //! The half that talks: quinn, rustls, and the task that owns the core.
 //!
-//! [`start`] binds the UDP socket and spawns one task that owns the [`Core`](crate::proto::Core).
+//! [`start`] binds the UDP socket and spawns one task that owns the [`Core`].
 //! The node speaks to it through [`Mesh::local`], listens through [`Mesh::events`] and lets anyone
 //! read the replicated table through [`Mesh::view`].
 
