@@ -243,7 +243,7 @@ impl Args for Flags {
                     .allow_hyphen_values(true)
                     .help(key.help)
                     .long_help(format!(
-                        "{}: {} [env: {}]",
+                        "{}.\nGive {}.\n[env: {}]",
                         key.help,
                         key.expects(),
                         key.env()

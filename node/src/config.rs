@@ -502,6 +502,24 @@ impl Shared {
                 "give a timeout longer than the interval",
             ));
         }
+        let message = settings.integer("web.message_bytes_max")?;
+        let outbox = settings.integer("web.outbox_bytes_max")?;
+        if outbox.value < message.value {
+            let origin = if outbox.origin == Origin::Default {
+                &message.origin
+            } else {
+                &outbox.origin
+            };
+            return Err(ConfigError::new(
+                origin,
+                Some("web.outbox_bytes_max"),
+                format!(
+                    "{} bytes cannot hold one message of web.message_bytes_max, {} bytes",
+                    outbox.value, message.value
+                ),
+                "give an outbox of at least the largest message, better four of them",
+            ));
+        }
         Ok(Self {
             cluster: settings
                 .label(None, "cluster")?
