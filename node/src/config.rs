@@ -1237,6 +1237,10 @@ mesh = "127.0.0.1:7172"
                 "c.toml:2: `log.level`: \"inof\" is not a level\n  remedy: give a level (off, error, warn, info, debug, trace), or a list such as \"info,cursormesh_mesh=debug\" (default info)",
             ),
             (
+                "[web]\noutbox_bytes_max = 4096",
+                "c.toml:2: `web.outbox_bytes_max`: 4096 bytes cannot hold one message of web.message_bytes_max, 65536 bytes\n  remedy: give an outbox of at least the largest message, better four of them",
+            ),
+            (
                 "[web]\nping_timeout_ms = 5000",
                 "c.toml:2: `web.ping_timeout_ms`: 5000 ms is not more than web.ping_interval_ms, 20000 ms: every connection would be closed\n  remedy: give a timeout longer than the interval",
             ),

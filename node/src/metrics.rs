@@ -311,10 +311,7 @@ fn process(page: &mut Page) {
             entries.count(),
         );
     }
-    let limit = std::fs::read_to_string("/proc/self/limits")
-        .ok()
-        .and_then(|text| text.lines().find_map(open_files_max));
-    if let Some(limit) = limit {
+    if let Some(limit) = open_files_max() {
         page.one(
             "process_max_fds",
             "gauge",
@@ -331,7 +328,13 @@ fn resident_kib(status: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-fn open_files_max(line: &str) -> Option<u64> {
+/// Most file descriptors that this process may have open; `None` if the kernel does not say.
+pub(crate) fn open_files_max() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    limits.lines().find_map(soft_open_files)
+}
+
+fn soft_open_files(line: &str) -> Option<u64> {
     let rest = line.strip_prefix("Max open files")?;
     rest.split_whitespace().next()?.parse().ok()
 }
@@ -385,11 +388,11 @@ mod tests {
     fn the_kernel_is_understood() {
         assert_eq!(resident_kib("Name:\tx\nVmRSS:\t    1234 kB\n"), Some(1234));
         assert_eq!(
-            open_files_max(
+            soft_open_files(
                 "Max open files            1024                 4096                 files"
             ),
             Some(1024)
         );
-        assert_eq!(open_files_max("Max cpu time unlimited"), None);
+        assert_eq!(soft_open_files("Max cpu time unlimited"), None);
     }
 }

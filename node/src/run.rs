@@ -5,6 +5,7 @@
 //! connections, browsers are told (close 1012), the mesh is told what they left, the node leaves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,14 +19,19 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::bridge::{self, Dropped};
-use crate::cert::{Authority, CertError};
+use crate::cert::{self, Authority, CertError};
 use crate::config::{ConfigError, Located, NodeConfig, Origin, Tls};
 use crate::directory::Directory;
+use crate::metrics;
 
 /// What the hub says to the mesh waits here; while it is full, browsers are not read.
 const OUTBOUND_CAPACITY: usize = 1024;
 /// A stop that takes longer than this is cut short. With the runtime's own end it stays below 5 s.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
+/// A certificate that expires within this time is worth a warning: 30 days.
+const EXPIRY_WARNING_SECONDS: i64 = 30 * 24 * 60 * 60;
+/// File descriptors beside those of browsers.
+const DESCRIPTORS_RESERVED: u64 = 64;
 /// Exit code after a second Ctrl-C: 128 and the signal's number, as shells have it.
 const EXIT_INTERRUPTED: i32 = 130;
 /// Exit code after a second SIGTERM, likewise.
@@ -65,6 +71,7 @@ impl Node {
     /// nodes come up later.
     pub async fn start(config: NodeConfig) -> Result<Self, RunError> {
         let identity = identity(&config)?;
+        warn_ahead(&config);
         let dropped = Arc::new(Dropped::default());
         let directory = Arc::new(Directory::new(
             config.node.to_string(),
@@ -284,6 +291,42 @@ pub fn identity(config: &NodeConfig) -> Result<Identity, RunError> {
         ));
     }
     Ok(identity)
+}
+
+/// Says in the log what works now and will not for long.
+fn warn_ahead(config: &NodeConfig) {
+    let wanted = config.web_limits.connections_max as u64 + DESCRIPTORS_RESERVED;
+    if let Some(limit) = metrics::open_files_max().filter(|limit| *limit < wanted) {
+        warn!(
+            limit,
+            wanted,
+            "too few open files are allowed for web.connections_max: raise `ulimit -n` or lower the key"
+        );
+    }
+    let Tls::Bundle { path, .. } = &config.tls else {
+        return;
+    };
+    let path = &path.value;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs().cast_signed());
+    let expiry = cert::show(path)
+        .ok()
+        .and_then(|shown| shown.certificates.iter().map(|one| one.not_after).min());
+    if let Some(expiry) = expiry.filter(|expiry| expiry - now < EXPIRY_WARNING_SECONDS) {
+        warn!(
+            bundle = %path.display(),
+            expires = cert::date(expiry),
+            "the certificate expires soon: make a new one with `cursormesh cert node`"
+        );
+    }
+    let mode = std::fs::metadata(path).map_or(0, |meta| meta.permissions().mode());
+    if mode & 0o077 != 0 {
+        warn!(
+            bundle = %path.display(),
+            "others can read the private key in this file: chmod 600"
+        );
+    }
 }
 
 /// The URL at which this machine reaches a listening address.
