@@ -1,1 +1,3 @@
-//! c
+//! Tests of the whole: a deterministic simulator of the mesh's core.
+
+pub mod sim;

@@ -1,0 +1,106 @@
+//! Runs the simulator over many seeds and says what it found.
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cursormesh_mesh::proto::Rules;
+use cursormesh_tests::sim::{Report, run_seed};
+
+fn main() -> ExitCode {
+    let mut seeds = 300;
+    let mut first = 0;
+    let mut nodes = 0;
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let value = args.next().and_then(|value| value.parse::<u64>().ok());
+        match (arg.as_str(), value) {
+            ("--seeds", Some(value)) => seeds = value,
+            ("--first-seed", Some(value)) => first = value,
+            ("--nodes", Some(value)) => nodes = usize::try_from(value).unwrap_or(0),
+            _ => {
+                say("usage: scripts/sim [--seeds N] [--first-seed S] [--nodes N]");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    run(first, seeds, nodes)
+}
+
+fn run(first: u64, seeds: u64, nodes: usize) -> ExitCode {
+    let next = AtomicU64::new(first);
+    let done = AtomicU64::new(0);
+    let reports: Mutex<Vec<Report>> = Mutex::default();
+    let failed: Mutex<Vec<u64>> = Mutex::default();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + seeds {
+                        return;
+                    }
+                    let run = AssertUnwindSafe(|| run_seed(seed, nodes, &Rules::default()));
+                    match catch_unwind(run) {
+                        Ok(report) => {
+                            if !report.violations.is_empty() {
+                                say(&format!(
+                                    "seed {seed} ({}, {} nodes) failed:",
+                                    report.profile, report.nodes
+                                ));
+                                for violation in &report.violations {
+                                    say(&format!("  {violation}"));
+                                }
+                                note(&failed, seed);
+                            }
+                            note(&reports, report);
+                        }
+                        Err(_) => {
+                            say(&format!("seed {seed} panicked"));
+                            note(&failed, seed);
+                        }
+                    }
+                    let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                    if done.is_multiple_of(100) {
+                        say(&format!("{done} of {seeds} seeds done"));
+                    }
+                }
+            });
+        }
+    });
+    let reports = reports.into_inner().unwrap_or_default();
+    let failed = failed.into_inner().unwrap_or_default();
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    say(&format!(
+        "{} runs, {} failed; {} messages delivered, {} reported lost, {} frames relayed",
+        reports.len(),
+        failed.len(),
+        sum(|r| r.messages_delivered),
+        sum(|r| r.messages_lost),
+        sum(|r| r.relayed)
+    ));
+    for seed in failed.iter().take(10) {
+        say(&format!(
+            "replay: scripts/sim --seeds 1 --first-seed {seed} --nodes {nodes}"
+        ));
+    }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn note<T>(list: &Mutex<Vec<T>>, item: T) {
+    if let Ok(mut list) = list.lock() {
+        list.push(item);
+    }
+}
+
+fn say(text: &str) {
+    // Nobody to tell if standard output is gone.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

@@ -1,0 +1,728 @@
+//! The judge: holds every event and every frame against what must never happen, and at rest the
+//! tables of all nodes against the model.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cursormesh_mesh::proto::event::{CloseCode, Event, LeaveReason, Member, MessageKind};
+use cursormesh_mesh::proto::wire::{Datagram, Frame, Relay};
+use cursormesh_mesh::proto::{ConnId, Input, MemberId, NodeName, RoomName};
+
+use super::clients::{Stage, grace_us};
+use super::world::{MS, SECOND, World};
+
+/// Rows of a dead process are gone everywhere within this: 3 s to notice the lost link or 4 s of
+/// silence, whichever is later, and a second for the checks in between.
+const HIDE: u64 = 5 * SECOND;
+/// The same while links stall or nodes pause: evidence may be stuck in a stalled stream for as
+/// long as a link lives.
+const HIDE_DISTURBED: u64 = 14 * SECOND;
+/// A change is everywhere within this when nothing is wrong.
+const SPREAD: u64 = 2 * SECOND;
+
+/// What the events of one node fold to, and what was delivered to its clients.
+#[derive(Debug, Default)]
+pub(super) struct Mirror {
+    pub(super) shown: BTreeMap<MemberId, Member>,
+    /// Messages delivered, and the last per origin, its life and room.
+    messages: BTreeSet<u64>,
+    message_last: BTreeMap<(usize, u32, RoomName), u64>,
+    /// Messages that the node said were lost: when, per origin and room.
+    lost: BTreeMap<(usize, RoomName), u64>,
+    /// The last position of each member, who owned it then, and when it came.
+    pub(super) cursors: BTreeMap<MemberId, (u64, NodeName, u64, u64)>,
+    applied: BTreeMap<(NodeName, u64), u64>,
+    /// How often SWIM's verdict on each node changed.
+    pub(super) verdicts: BTreeMap<NodeName, (u32, u32)>,
+}
+
+/// What the judge knows of the whole world.
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    pub(super) violations: Vec<String>,
+    /// Nothing but loss, latency and crashes happens.
+    pub(super) mild: bool,
+    /// Messages between nodes that both live must not even be reported as lost.
+    pub(super) lossless: bool,
+    /// Some link carries noise, or did.
+    pub(super) garbage: bool,
+    disturbed_at: Option<u64>,
+    /// Frames that came to a node directly from their origin, to be relayed.
+    relayable: BTreeMap<usize, BTreeSet<(NodeName, bytes::Bytes)>>,
+    refused: u64,
+    pub(super) closes: BTreeMap<String, u64>,
+    pub(super) relayed: u64,
+    pub(super) hide_us_max: u64,
+    pub(super) delivered: u64,
+    pub(super) lost_reported: u64,
+}
+
+impl Judge {
+    pub(super) fn disturbed(&mut self, now: u64) {
+        self.disturbed_at = Some(now);
+    }
+
+    pub(super) fn hide_bound(&self, nodes: usize) -> u64 {
+        let large = match nodes {
+            0..=32 => 0,
+            33..=100 => 4 * SECOND,
+            _ => 8 * SECOND,
+        };
+        large
+            + if self.disturbed_at.is_some() && !self.mild {
+                HIDE_DISTURBED
+            } else {
+                HIDE
+            }
+    }
+
+    pub(super) fn note_input(&mut self, node: usize, input: &Input) {
+        let relay = match input {
+            Input::Frame { bytes, .. } if bytes.first() == Some(&9) => match Frame::decode(bytes) {
+                Ok(Frame::Relay(relay)) => relay,
+                _ => return,
+            },
+            Input::Datagram { bytes, .. } if bytes.first() == Some(&35) => {
+                match Datagram::decode(bytes) {
+                    Ok(Datagram::Relay(relay)) => relay,
+                    _ => return,
+                }
+            }
+            _ => return,
+        };
+        if relay.left == 1 {
+            let seen = self.relayable.entry(node).or_default();
+            if seen.len() > 5_000 {
+                seen.clear();
+            }
+            seen.insert((relay.origin.node, relay.inner));
+        }
+    }
+}
+
+impl World {
+    /// What the judge found so far; empty is good.
+    pub fn violations(&self) -> &[String] {
+        &self.judge.violations
+    }
+
+    /// Says that nothing but loss of at most 5 %, round trips of at most 150 ms and crashes happen.
+    pub fn mild(&mut self) {
+        self.judge.mild = true;
+    }
+
+    /// Says that no message may be lost between nodes that live.
+    pub fn lossless(&mut self) {
+        self.judge.lossless = true;
+    }
+
+    /// Cursor positions and the like that a node was shown: the last position of a member.
+    pub fn cursor_at(&self, node: usize, member: MemberId) -> Option<u64> {
+        self.nodes[node].mirror.cursors.get(&member).map(|c| c.0)
+    }
+
+    /// How many messages a node's clients were given.
+    pub fn messages_at(&self, node: usize) -> usize {
+        self.nodes[node].mirror.messages.len()
+    }
+
+    /// Whether a node shows a member.
+    pub fn shows(&self, node: usize, member: MemberId) -> bool {
+        self.nodes[node].mirror.shown.contains_key(&member)
+    }
+
+    /// The node that a node shows a member at.
+    pub fn shown_at(&self, node: usize, member: MemberId) -> Option<usize> {
+        let shown = self.nodes[node].mirror.shown.get(&member)?;
+        self.index_of(&shown.node)
+    }
+
+    /// Messages that nodes reported as lost.
+    pub fn lost_reported(&self) -> u64 {
+        self.judge.lost_reported
+    }
+
+    /// Messages that were delivered to clients of other nodes.
+    pub fn delivered(&self) -> u64 {
+        self.judge.delivered
+    }
+
+    /// Frames and datagrams that were forwarded.
+    pub fn relayed(&self) -> u64 {
+        self.judge.relayed
+    }
+
+    /// How long after a crash the last row was gone, at most so far, in microseconds.
+    pub fn hide_us_max(&self) -> u64 {
+        self.judge.hide_us_max
+    }
+
+    /// Why connections were closed, and how often.
+    pub fn closes(&self) -> &BTreeMap<String, u64> {
+        &self.judge.closes
+    }
+
+    pub(super) fn violation(&mut self, what: String) {
+        let seconds = self.now / MS;
+        if self.judge.violations.len() < 20 {
+            self.judge.violations.push(format!(
+                "at {}.{:03} s: {what}",
+                seconds / 1_000,
+                seconds % 1_000
+            ));
+        }
+    }
+
+    pub(super) fn note_close(&mut self, index: usize, code: CloseCode, reason: &str) {
+        *self
+            .judge
+            .closes
+            .entry(format!("{code:?}: {reason}"))
+            .or_default() += 1;
+        let misbehaves = matches!(
+            code,
+            CloseCode::Protocol | CloseCode::Limit | CloseCode::Name
+        );
+        if misbehaves && !self.judge.garbage {
+            self.violation(format!(
+                "{} closed an honest link: {code:?}, {reason}",
+                self.nodes[index].name
+            ));
+        }
+    }
+
+    /// Takes an event of a node.
+    pub(super) fn observe(&mut self, index: usize, event: Event) {
+        let name = self.nodes[index].name.clone();
+        match event {
+            Event::Joined(member) => {
+                let id = member.row.member;
+                if member.node == name {
+                    self.note_own_row(index, &member);
+                }
+                if self.nodes[index].mirror.shown.insert(id, *member).is_some() {
+                    self.violation(format!("{name}: {id} joined, but was there"));
+                }
+            }
+            Event::Updated(member) => {
+                let id = member.row.member;
+                if member.node == name {
+                    self.note_own_row(index, &member);
+                }
+                match self.nodes[index].mirror.shown.insert(id, (*member).clone()) {
+                    None => self.violation(format!("{name}: {id} was updated, but not there")),
+                    Some(before) if before == *member => {
+                        self.violation(format!("{name}: an update of {id} changed nothing"));
+                    }
+                    Some(before) if before.row.epoch > member.row.epoch => {
+                        // Possible when the newer owner vanished; the older one is still there.
+                    }
+                    Some(_) => {}
+                }
+            }
+            Event::Left {
+                room,
+                member,
+                reason,
+            } => match self.nodes[index].mirror.shown.remove(&member) {
+                None => self.violation(format!("{name}: {member} left, but was not there")),
+                Some(before) => {
+                    if before.row.room != room {
+                        self.violation(format!("{name}: {member} left a room it was not in"));
+                    }
+                    self.judge_leave(index, &before, reason);
+                }
+            },
+            Event::MovedAway { member, .. } => self.note_moved(index, member),
+            Event::Messages {
+                room,
+                origin,
+                items,
+                lost,
+            } => {
+                if lost > 0 {
+                    self.judge.lost_reported += lost;
+                    if let Some(origin) = self.index_of(&origin) {
+                        let now = self.now;
+                        self.nodes[index]
+                            .mirror
+                            .lost
+                            .insert((origin, room.clone()), now);
+                        let both = self.is_up(origin);
+                        if self.judge.lossless && both {
+                            let from = &self.nodes[origin].name;
+                            let text = format!("{name}: messages of {from} were lost");
+                            self.violation(text);
+                        }
+                    }
+                }
+                for item in &items {
+                    let mut number = [0; 8];
+                    number.copy_from_slice(&item.payload[..8]);
+                    self.judge_message(index, &room, &origin, u64::from_be_bytes(number));
+                }
+            }
+            Event::MessageRefused { .. } => self.judge.refused += 1,
+            Event::Cursors { room, items } => {
+                self.judge_interest(index, &room, "cursors");
+                for cursor in items {
+                    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                    self.judge_cursor(index, cursor.member, cursor.x as u64);
+                }
+            }
+            Event::Membership { node, alive } => self.judge_verdict(index, &node, alive),
+            Event::LinkUp { .. }
+            | Event::LinkDown { .. }
+            | Event::Refused { .. }
+            | Event::Visibility { .. } => {}
+        }
+    }
+
+    fn judge_verdict(&mut self, index: usize, node: &NodeName, alive: bool) {
+        let entry = self.nodes[index]
+            .mirror
+            .verdicts
+            .entry(node.clone())
+            .or_default();
+        if alive {
+            entry.0 += 1;
+        } else {
+            entry.1 += 1;
+        }
+        let Some(other) = self.index_of(node) else {
+            return;
+        };
+        let falsely = !alive && self.judge.mild && self.is_up(other);
+        let settled = self.now > self.nodes[other].born + 60 * SECOND;
+        if falsely && settled {
+            let name = &self.nodes[index].name;
+            let text = format!("{name}: SWIM holds {node} for down, which is up");
+            self.violation(text);
+        }
+    }
+
+    fn judge_leave(&mut self, index: usize, before: &Member, reason: LeaveReason) {
+        let id = before.row.member;
+        let now = self.now;
+        let Some(client) = self.clients.members.get(&id) else {
+            return self.violation(format!("{id} left, and nobody knows it"));
+        };
+        let Some(owner) = self.index_of(&before.node) else {
+            return;
+        };
+        let any = |holds: &dyn Fn(&super::clients::Attachment) -> bool| {
+            client.attachments.iter().any(holds)
+        };
+        let closed = any(&|a| matches!(a.stage, Stage::Closed | Stage::Departed));
+        let timed_out = any(&|a| match a.stage {
+            Stage::Away(since) => now + 200 * MS >= since + grace_us(),
+            _ => false,
+        });
+        let departed = any(&|a| a.stage == Stage::Departed);
+        let broke = any(&|a| a.broke);
+        let there = client
+            .attachments
+            .last()
+            .is_some_and(|a| a.is_there(now + 200 * MS) && a.node == owner);
+        let plausible = match reason {
+            LeaveReason::Closed => closed || (timed_out && broke),
+            LeaveReason::TimedOut => timed_out || departed,
+            LeaveReason::NodeLost => {
+                let process = &self.nodes[owner];
+                let lives = self.is_up(owner) && process.boots.last() == Some(&before.boot);
+                !(self.judge.mild && lives && there)
+            }
+            LeaveReason::Kicked | LeaveReason::Superseded => false,
+        };
+        if !plausible {
+            let name = &self.nodes[index].name;
+            let text = format!(
+                "{name}: {id} of {} left as {reason:?}, which it did not: {:?}",
+                before.node,
+                client
+                    .attachments
+                    .iter()
+                    .map(|a| (a.node, a.stage))
+                    .collect::<Vec<_>>()
+            );
+            self.violation(text);
+        }
+    }
+
+    fn judge_interest(&mut self, index: usize, room: &RoomName, what: &str) {
+        let life = self.nodes[index].life;
+        let key = (index, life, room.clone());
+        if !self.clients.interest.contains_key(&key) {
+            let ended = self.clients.interest_ended.get(&(index, room.clone()));
+            if ended.is_none_or(|ended| self.now > ended + SECOND) {
+                let name = &self.nodes[index].name;
+                let text = format!("{name}: {what} for room {room}, in which nobody is");
+                self.violation(text);
+            }
+        }
+    }
+
+    fn judge_message(&mut self, index: usize, room: &RoomName, origin: &NodeName, number: u64) {
+        let name = self.nodes[index].name.clone();
+        self.judge_interest(index, room, "messages");
+        self.judge.delivered += 1;
+        let Some(published) = self.clients.published.get(&number).cloned() else {
+            return self.violation(format!("{name}: message {number} was never sent"));
+        };
+        if self.index_of(origin) != Some(published.node) || published.room != *room {
+            self.violation(format!(
+                "{name}: message {number} under a false origin or room"
+            ));
+        }
+        let mirror = &mut self.nodes[index].mirror;
+        if !mirror.messages.insert(number) {
+            return self.violation(format!("{name}: message {number} came twice"));
+        }
+        let key = (published.node, published.life, room.clone());
+        let last = mirror.message_last.insert(key, number);
+        if last.is_some_and(|last| last > number) {
+            self.violation(format!("{name}: message {number} came after {last:?}"));
+        }
+    }
+
+    fn judge_cursor(&mut self, index: usize, member: MemberId, position: u64) {
+        let name = self.nodes[index].name.clone();
+        let now = self.now;
+        let mirror = &mut self.nodes[index].mirror;
+        let Some(shown) = mirror.shown.get(&member) else {
+            return self.violation(format!("{name}: a cursor of {member}, who is not shown"));
+        };
+        let owner = (shown.node.clone(), shown.boot);
+        let before = mirror
+            .cursors
+            .insert(member, (position, owner.0.clone(), owner.1, now));
+        let since = self.interest_since(index, member);
+        if let Some((last, node, boot, at)) = before {
+            let same = (node, boot) == owner && since.is_some_and(|since| at >= since);
+            if position < last || (same && position == last) {
+                self.violation(format!(
+                    "{name}: cursor of {member} went from {last} to {position}"
+                ));
+            }
+        }
+    }
+
+    fn interest_since(&self, index: usize, member: MemberId) -> Option<u64> {
+        let room = self.clients.members.get(&member)?.room.clone();
+        let key = (index, self.nodes[index].life, room);
+        self.clients.interest.get(&key).map(|(_, since)| *since)
+    }
+
+    pub(super) fn judge_frame(&mut self, index: usize, conn: ConnId, frame: &bytes::Bytes) {
+        if frame.first() == Some(&9)
+            && let Ok(Frame::Relay(relay)) = Frame::decode(frame)
+        {
+            self.judge_relay(index, conn, relay);
+        }
+    }
+
+    pub(super) fn judge_datagram(&mut self, index: usize, conn: ConnId, bytes: &bytes::Bytes) {
+        if bytes.len() > 1_162 {
+            let name = &self.nodes[index].name;
+            let text = format!("{name}: a datagram of {} bytes", bytes.len());
+            self.violation(text);
+        }
+        if bytes.first() == Some(&35)
+            && let Ok(Datagram::Relay(relay)) = Datagram::decode(bytes)
+        {
+            self.judge_relay(index, conn, relay);
+        }
+    }
+
+    fn judge_relay(&mut self, index: usize, _conn: ConnId, relay: Relay) {
+        let own = relay.origin.node == self.nodes[index].name;
+        if relay.left == 1 {
+            if !own {
+                self.violation("a node passed on a relay frame with hops left".to_owned());
+            }
+            return;
+        }
+        self.judge.relayed += 1;
+        let known = self
+            .judge
+            .relayable
+            .get(&index)
+            .is_some_and(|seen| seen.contains(&(relay.origin.node, relay.inner)));
+        if own || !known {
+            self.violation("a node relayed what did not come to it".to_owned());
+        }
+    }
+
+    /// Rows of these lives must not be shown any more by anybody who could know.
+    pub(super) fn check_ghosts(&mut self, node: usize, boots: &[u64], since: u64) {
+        let name = self.nodes[node].name.clone();
+        for index in 0..self.nodes.len() {
+            let observer = &self.nodes[index];
+            let hindered = observer.paused || observer.hindered_at + 5 * SECOND > since;
+            if observer.core.is_none() || hindered {
+                continue;
+            }
+            let ghost = observer
+                .mirror
+                .shown
+                .values()
+                .find(|member| member.node == name && boots.contains(&member.boot));
+            if let Some(ghost) = ghost {
+                let text = format!(
+                    "{}: still shows {} of {name}, whose process ended at {} ms",
+                    observer.name,
+                    ghost.row.member,
+                    since / MS
+                );
+                self.violation(text);
+            }
+        }
+    }
+
+    /// Every node's events must fold to what it shows, and what it applied must only rise.
+    pub fn check_folds(&mut self) {
+        for index in 0..self.nodes.len() {
+            let time = self.time(index);
+            let Some(core) = &self.nodes[index].core else {
+                continue;
+            };
+            let shown: BTreeMap<MemberId, Member> = core
+                .shown()
+                .map(|member| (member.row.member, member.clone()))
+                .collect();
+            let peers = core.overview(time).peers;
+            let name = self.nodes[index].name.clone();
+            if shown != self.nodes[index].mirror.shown {
+                self.violation(format!("{name}: its events do not fold to what it shows"));
+            }
+            for peer in peers {
+                let key = (peer.node.clone(), peer.boot);
+                let before = self.nodes[index].mirror.applied.insert(key, peer.applied);
+                if before.is_some_and(|before| before > peer.applied && peer.applied > 0) {
+                    self.violation(format!(
+                        "{name}: applied of {} went from {before:?} to {}",
+                        peer.node, peer.applied
+                    ));
+                }
+            }
+        }
+    }
+
+    /// All running nodes must show what the model says, but for what changed just now.
+    pub fn check_converged(&mut self) {
+        let now = self.now;
+        let running: Vec<usize> = (0..self.nodes.len())
+            .filter(|index| self.is_up(*index))
+            .collect();
+        let mut found = Vec::new();
+        for (id, client) in &self.clients.members {
+            let fresh = client.attachments.iter().any(|a| {
+                let expires = match a.stage {
+                    Stage::Away(since) => since + grace_us(),
+                    _ => a.changed_at,
+                };
+                now < a.changed_at + SPREAD || (now < expires + SPREAD && now + SECOND > expires)
+            });
+            if fresh {
+                continue;
+            }
+            let there: Vec<usize> = (0..client.attachments.len())
+                .filter(|index| {
+                    let attachment = &client.attachments[*index];
+                    attachment.is_there(now) && self.nodes[attachment.node].life == attachment.life
+                })
+                .collect();
+            for older in &there {
+                let beaten = (0..client.attachments.len()).any(|newer| {
+                    let by = &client.attachments[newer];
+                    let lives =
+                        self.nodes[by.node].life == by.life && self.nodes[by.node].core.is_some();
+                    lives && client.descends(newer, *older)
+                });
+                if beaten {
+                    found.push(format!("{id} was resumed, but its old row is still there"));
+                }
+            }
+            if there.len() > 1 {
+                found.push(format!("{id} is at {} nodes", there.len()));
+                continue;
+            }
+            let expected = there.first().map(|index| &client.attachments[*index]);
+            for index in &running {
+                let shown = self.nodes[*index].mirror.shown.get(id);
+                let name = &self.nodes[*index].name;
+                match (expected, shown) {
+                    (None, None) => {}
+                    (None, Some(ghost)) => found.push(format!(
+                        "{name}: shows {id} of {} boot {} epoch {}, which is nowhere: {:?}",
+                        ghost.node,
+                        ghost.boot,
+                        ghost.row.epoch,
+                        client
+                            .attachments
+                            .iter()
+                            .map(|a| (a.node, a.stage, a.epoch))
+                            .collect::<Vec<_>>()
+                    )),
+                    (Some(at), None) => found.push(format!(
+                        "{name}: does not show {id} of {}",
+                        self.nodes[at.node].name
+                    )),
+                    (Some(at), Some(shown)) => {
+                        let away = matches!(at.stage, Stage::Away(_));
+                        let same = shown.node == self.nodes[at.node].name
+                            && shown.row.state == super::clients::state_bytes(at.state)
+                            && shown.row.away == away
+                            && shown.row.epoch == at.epoch
+                            && shown.row.room == client.room;
+                        if !same {
+                            found.push(format!(
+                                "{name}: shows {id} at {} epoch {} away {}, but it is at {} epoch {} {:?}",
+                                shown.node,
+                                shown.row.epoch,
+                                shown.row.away,
+                                self.nodes[at.node].name,
+                                at.epoch,
+                                at.stage
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+        for index in &running {
+            let unknown = self.nodes[*index]
+                .mirror
+                .shown
+                .keys()
+                .find(|id| !self.clients.members.contains_key(id));
+            if let Some(id) = unknown {
+                found.push(format!(
+                    "{}: shows {id}, who never was",
+                    self.nodes[*index].name
+                ));
+            }
+        }
+        for what in found {
+            self.violation(what);
+        }
+    }
+
+    /// Every cursor that has come to rest must be known wherever somebody looks at its room.
+    pub fn check_cursors(&mut self) {
+        let now = self.now;
+        let mut found = Vec::new();
+        for (id, client) in &self.clients.members {
+            let Some(at) = client.attachments.last().filter(|a| a.is_there(now)) else {
+                continue;
+            };
+            let (position, moved_at) = at.cursor;
+            let rested = position > 0 && now > moved_at + 4 * SECOND;
+            if !rested || self.nodes[at.node].life != at.life {
+                continue;
+            }
+            for index in 0..self.nodes.len() {
+                let key = (index, self.nodes[index].life, client.room.clone());
+                let Some((_, since)) = self.clients.interest.get(&key) else {
+                    continue;
+                };
+                if index == at.node || !self.is_up(index) || now < since + 4 * SECOND {
+                    continue;
+                }
+                let seen = self.nodes[index].mirror.cursors.get(id);
+                let fresh = seen.is_some_and(|(last, _, _, came)| {
+                    *last == position && (came >= since || moved_at < *since && came >= since)
+                });
+                if !fresh {
+                    found.push(format!(
+                        "{}: the cursor of {id} rests at {position}, last seen {seen:?}, room watched since {} ms",
+                        self.nodes[index].name,
+                        since / MS
+                    ));
+                }
+            }
+        }
+        for what in found {
+            self.violation(what);
+        }
+    }
+
+    /// Every message must have reached whoever was known to want it, or be reported as lost.
+    pub fn check_messages(&mut self) {
+        let mut found = Vec::new();
+        let conflated: u64 = (0..self.nodes.len())
+            .map(|index| self.counter(index, "messages_conflated_total"))
+            .sum();
+        let refused = self.judge.refused;
+        for (number, message) in &self.clients.published {
+            let origin = &self.nodes[message.node];
+            let settled = self.now > message.at + 5 * SECOND;
+            if !settled || origin.life != message.life || origin.core.is_none() {
+                continue;
+            }
+            for (index, life, since) in &message.targets {
+                let key = (*index, *life, message.room.clone());
+                let still = self
+                    .clients
+                    .interest
+                    .get(&key)
+                    .is_some_and(|(_, now_since)| now_since == since);
+                let target = &self.nodes[*index];
+                if !still || target.life != *life || target.core.is_none() {
+                    continue;
+                }
+                let got = target.mirror.messages.contains(number);
+                let told = target
+                    .mirror
+                    .lost
+                    .get(&(message.node, message.room.clone()))
+                    .is_some_and(|at| *at >= message.at);
+                let gave_way = match message.kind {
+                    MessageKind::Tutorial => conflated > 0,
+                    MessageKind::Event => refused > 0,
+                };
+                if !got && !told && !gave_way {
+                    found.push(format!(
+                        "{}: message {number} of {} sent at {} ms never came",
+                        target.name,
+                        origin.name,
+                        message.at / MS
+                    ));
+                }
+            }
+        }
+        for what in found {
+            self.violation(what);
+        }
+    }
+
+    /// What every node keeps must be bounded by what there is.
+    pub fn check_memory(&mut self) {
+        let members = self.clients.members.len() as u64;
+        let nodes = self.nodes.len() as u64;
+        let mut found = Vec::new();
+        for index in 0..self.nodes.len() {
+            if !self.is_up(index) {
+                continue;
+            }
+            let name = &self.nodes[index].name;
+            let bounds = [
+                ("replicas", nodes * 2),
+                ("members_indexed", members),
+                ("members_moving", members),
+                ("own_entries", members),
+                ("rings", 16),
+                ("ring_messages", 16 * 256),
+                ("swim_alive", nodes),
+            ];
+            for (what, bound) in bounds {
+                let value = self.counter(index, what);
+                if value > bound {
+                    found.push(format!("{name}: {what} is {value}, more than {bound}"));
+                }
+            }
+        }
+        for what in found {
+            self.violation(what);
+        }
+    }
+}
