@@ -1,3 +1,3 @@
-//! Tests of the whole: a deterministic simulator of the mesh's core.
+//! Tests of the whole: real nodes behind a network that can be broken.
 
-pub mod sim;
+pub mod faults;
