@@ -3,20 +3,22 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cursormesh_mesh::proto::event::CloseCode;
+use cursormesh_mesh::proto::wire::{Datagram, Frame};
 use cursormesh_mesh::proto::{
     Config, ConnId, Core, GRACE, Input, Lane, Local, NodeName, Output, RoomName, Rules, Time,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::clients::Clients;
-use super::judge::{Judge, Mirror};
-use super::network::{Connection, End, Path, PathState};
+use crate::clients::Clients;
+use crate::judge::{Judge, Mirror};
+use crate::network::{Connection, End, Path, PathState};
 
 /// Microseconds in a millisecond.
 pub const MS: u64 = 1_000;
@@ -44,6 +46,8 @@ pub struct Setup {
     pub rules: Rules,
     /// Every path at first.
     pub path: Path,
+    /// Whether to write everything that happens to standard error.
+    pub trace: bool,
 }
 
 /// Something due at a time.
@@ -97,15 +101,15 @@ impl Ord for Timed {
 }
 
 /// One node: its process, if it runs, and what its clients and the judge know of it.
-pub(super) struct Node {
-    pub(super) name: NodeName,
-    pub(super) core: Option<Core>,
+pub(crate) struct Node {
+    pub(crate) name: NodeName,
+    pub(crate) core: Option<Core>,
     /// Counts processes; what is meant for an earlier one is lost.
-    pub(super) life: u32,
-    pub(super) born: u64,
-    pub(super) paused: bool,
+    pub(crate) life: u32,
+    pub(crate) born: u64,
+    pub(crate) paused: bool,
     /// When its last pause, slowness or start ended.
-    pub(super) hindered_at: u64,
+    pub(crate) hindered_at: u64,
     /// Time it takes for one input, in microseconds.
     slow: u64,
     inbox: VecDeque<Input>,
@@ -114,9 +118,9 @@ pub(super) struct Node {
     wake_at: u64,
     wall_offset_ms: i64,
     /// Boots of all its processes.
-    pub(super) boots: Vec<u64>,
-    pub(super) leaving: bool,
-    pub(super) mirror: Mirror,
+    pub(crate) boots: Vec<u64>,
+    pub(crate) leaving: bool,
+    pub(crate) mirror: Mirror,
 }
 
 /// Bytes and frames that a node sent.
@@ -132,18 +136,19 @@ pub struct Traffic {
 
 /// The whole: nodes, network, clients and the judge.
 pub struct World {
-    pub(super) now: u64,
+    pub(crate) now: u64,
     queue: BinaryHeap<Reverse<Timed>>,
     order: u64,
-    pub(super) rng: StdRng,
+    pub(crate) rng: StdRng,
     rules: Rules,
-    pub(super) nodes: Vec<Node>,
+    trace: bool,
+    pub(crate) nodes: Vec<Node>,
     paths: Vec<Vec<PathState>>,
     conns: BTreeMap<u64, Connection>,
     conn_count: u64,
-    pub(super) clients: Clients,
-    pub(super) judge: Judge,
-    pub(super) hash: DefaultHasher,
+    pub(crate) clients: Clients,
+    pub(crate) judge: Judge,
+    pub(crate) hash: DefaultHasher,
     traffic: Vec<Traffic>,
     by_name: BTreeMap<NodeName, usize>,
 }
@@ -162,6 +167,7 @@ impl World {
             order: 0,
             rng: StdRng::seed_from_u64(setup.seed),
             rules: setup.rules.clone(),
+            trace: setup.trace,
             nodes: Vec::new(),
             paths: vec![vec![state; setup.nodes]; setup.nodes],
             conns: BTreeMap::new(),
@@ -280,6 +286,8 @@ impl World {
             grace: GRACE,
             rules,
         };
+        self.note(|| format!("n{index} STARTS boot {boot}"));
+        let node = &mut self.nodes[index];
         node.life += 1;
         node.boots.push(boot);
         node.born = now;
@@ -301,6 +309,7 @@ impl World {
         if self.nodes[index].core.is_none() {
             return;
         }
+        self.note(|| format!("n{index} CRASHES"));
         let boots = self.nodes[index].boots.clone();
         self.expect_gone(index, boots, 0);
         self.end_process(index);
@@ -315,6 +324,7 @@ impl World {
         node.leaving = true;
         let (life, boots) = (node.life, node.boots.clone());
         let linger_us = u64::try_from(linger.as_micros()).unwrap_or(u64::MAX);
+        self.note(|| format!("n{index} LEAVES, linger {linger:?}"));
         self.clients.node_leaves(index, life, self.now);
         self.expect_gone(index, boots, LEAVING + linger_us);
         self.give(index, life, Input::Leave { linger });
@@ -326,6 +336,7 @@ impl World {
         let node = &mut self.nodes[index];
         if node.core.is_some() && !node.leaving {
             node.paused = true;
+            self.note(|| format!("n{index} PAUSES"));
             self.judge.disturbed(self.now);
             self.refresh_all(index);
         }
@@ -342,6 +353,7 @@ impl World {
                 let life = node.life;
                 self.at(self.now + 1, Due::Run(index, life));
             }
+            self.note(|| format!("n{index} GOES ON"));
             self.judge.disturbed(self.now);
             self.refresh_all(index);
         }
@@ -361,6 +373,7 @@ impl World {
 
     /// Cuts the path from one node to another, in this direction only. Cuts add up.
     pub fn cut(&mut self, from: usize, to: usize) {
+        self.note(|| format!("CUT n{from} -> n{to}"));
         self.paths[from][to].cuts += 1;
         self.judge.disturbed(self.now);
         self.refresh_pair(from, to);
@@ -368,6 +381,7 @@ impl World {
 
     /// Takes one cut back.
     pub fn heal(&mut self, from: usize, to: usize) {
+        self.note(|| format!("HEAL n{from} -> n{to}"));
         let path = &mut self.paths[from][to];
         path.cuts = path.cuts.saturating_sub(1);
         self.judge.disturbed(self.now);
@@ -451,24 +465,32 @@ impl World {
         self.paths[a][b].cuts == 0 && self.paths[b][a].cuts == 0
     }
 
-    pub(super) fn index_of(&self, name: &NodeName) -> Option<usize> {
+    pub(crate) fn index_of(&self, name: &NodeName) -> Option<usize> {
         self.by_name.get(name).copied()
     }
 
-    pub(super) fn time(&self, node: usize) -> Time {
+    pub(crate) fn time(&self, node: usize) -> Time {
         Time(self.now - self.nodes[node].born)
     }
 
     /// What a node's own clients do.
-    pub(super) fn local(&mut self, node: usize, local: Local) {
+    pub(crate) fn local(&mut self, node: usize, local: Local) {
         let life = self.nodes[node].life;
         self.give(node, life, Input::Local(local));
     }
 
     /// In a moment the hub tells whether anybody is left in a room.
-    pub(super) fn tell_interest_soon(&mut self, node: usize, room: RoomName) {
+    pub(crate) fn tell_interest_soon(&mut self, node: usize, room: RoomName) {
         let life = self.nodes[node].life;
         self.at(self.now + MS, Due::Interest(node, life, room));
+    }
+
+    pub(crate) fn note(&self, text: impl FnOnce() -> String) {
+        if self.trace {
+            let (seconds, micros) = (self.now / SECOND, self.now % SECOND);
+            // Nobody to tell if standard error is gone.
+            let _ = writeln!(std::io::stderr(), "{seconds:4}.{micros:06} {}", text());
+        }
     }
 
     fn at(&mut self, at: u64, due: Due) {
@@ -604,6 +626,7 @@ impl World {
 
     fn handle(&mut self, index: usize, input: Input) {
         let time = self.time(index);
+        self.note(|| format!("n{index} <- {}", told(&input)));
         if let Some(core) = self.nodes[index].core.as_mut() {
             self.judge.note_input(index, &input);
             core.handle(time, input);
@@ -643,6 +666,7 @@ impl World {
                     frame.hash(&mut self.hash);
                     self.traffic[index].ordered_bytes += frame.len() as u64;
                     self.traffic[index].packets += 1;
+                    self.note(|| format!("n{index} -> {conn:?} {lane:?} {}", shortened(&frame)));
                     self.judge_frame(index, conn, &frame);
                     self.send_frame(conn, lane, frame);
                 }
@@ -659,12 +683,14 @@ impl World {
                 }
                 Output::Dial { addr, .. } => self.dial(index, addr),
                 Output::Close { conn, code, reason } => {
+                    self.note(|| format!("n{index} CLOSES {conn:?} {code:?} {reason}"));
                     reason.hash(&mut self.hash);
                     self.note_close(index, code, &reason);
                     self.close(conn, code);
                 }
                 Output::Event(event) => {
                     format!("{event:?}").hash(&mut self.hash);
+                    self.note(|| format!("n{index} EVENT {event:?}"));
                     self.observe(index, event);
                 }
             }
@@ -1100,6 +1126,28 @@ fn lane_of(lane: usize) -> Lane {
         1 => Lane::Messages,
         _ => Lane::Bulk,
     }
+}
+
+fn told(input: &Input) -> String {
+    match input {
+        Input::Frame { conn, lane, bytes } => format!("{conn:?} {lane:?} {}", shortened(bytes)),
+        Input::Datagram { conn, bytes } => match Datagram::decode(bytes) {
+            Ok(Datagram::Swim(packet)) => format!("{conn:?} swim, {} bytes", packet.len()),
+            other => format!("{conn:?} {other:?}"),
+        },
+        other => format!("{other:?}"),
+    }
+}
+
+fn shortened(frame: &Bytes) -> String {
+    let mut text = match Frame::decode(frame) {
+        Ok(Frame::Members(bytes)) => format!("members, {} bytes", bytes.len()),
+        other => format!("{other:?}"),
+    };
+    if let Some((end, _)) = text.char_indices().nth(1_500) {
+        text.truncate(end);
+    }
+    text
 }
 
 /// A frame cut short, or noise in its place.

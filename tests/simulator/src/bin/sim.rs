@@ -6,30 +6,34 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cursormesh_mesh::proto::Rules;
-use cursormesh_tests::sim::{Report, run_seed};
+use cursormesh_simulator::{Options, Report, run_seed};
 
 fn main() -> ExitCode {
     let mut seeds = 300;
     let mut first = 0;
     let mut nodes = 0;
+    let mut trace = false;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
+        if arg == "--trace" {
+            trace = true;
+            continue;
+        }
         let value = args.next().and_then(|value| value.parse::<u64>().ok());
         match (arg.as_str(), value) {
             ("--seeds", Some(value)) => seeds = value,
             ("--first-seed", Some(value)) => first = value,
             ("--nodes", Some(value)) => nodes = usize::try_from(value).unwrap_or(0),
             _ => {
-                say("usage: scripts/sim [--seeds N] [--first-seed S] [--nodes N]");
+                say("usage: scripts/sim [--seeds N] [--first-seed S] [--nodes N] [--trace]");
                 return ExitCode::FAILURE;
             }
         }
     }
-    run(first, seeds, nodes)
+    run(first, seeds, nodes, trace)
 }
 
-fn run(first: u64, seeds: u64, nodes: usize) -> ExitCode {
+fn run(first: u64, seeds: u64, nodes: usize, trace: bool) -> ExitCode {
     let next = AtomicU64::new(first);
     let done = AtomicU64::new(0);
     let reports: Mutex<Vec<Report>> = Mutex::default();
@@ -43,17 +47,27 @@ fn run(first: u64, seeds: u64, nodes: usize) -> ExitCode {
                     if seed >= first + seeds {
                         return;
                     }
-                    let run = AssertUnwindSafe(|| run_seed(seed, nodes, &Rules::default()));
-                    match catch_unwind(run) {
+                    let options = Options {
+                        seed,
+                        nodes,
+                        trace,
+                        ..Options::default()
+                    };
+                    match catch_unwind(AssertUnwindSafe(|| run_seed(&options))) {
                         Ok(report) => {
                             if !report.violations.is_empty() {
-                                say(&format!(
+                                let head = format!(
                                     "seed {seed} ({}, {} nodes) failed:",
                                     report.profile, report.nodes
+                                );
+                                let lines = report.violations.join(
+                                    "
+  ",
+                                );
+                                say(&format!(
+                                    "{head}
+  {lines}"
                                 ));
-                                for violation in &report.violations {
-                                    say(&format!("  {violation}"));
-                                }
                                 note(&failed, seed);
                             }
                             note(&reports, report);

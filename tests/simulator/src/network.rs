@@ -44,47 +44,47 @@ impl Path {
 
 /// A path in use.
 #[derive(Debug, Clone)]
-pub(super) struct PathState {
-    pub(super) path: Path,
+pub(crate) struct PathState {
+    pub(crate) path: Path,
     /// How many cuts are in force.
-    pub(super) cuts: u32,
+    pub(crate) cuts: u32,
     /// When the last byte given so far has left, for the live connection and for bulk.
-    pub(super) busy: [u64; 2],
+    pub(crate) busy: [u64; 2],
 }
 
 /// One lane in one direction.
 #[derive(Debug, Default)]
-pub(super) struct LaneState {
+pub(crate) struct LaneState {
     /// Arrival time and frame.
-    pub(super) queue: VecDeque<(u64, Bytes)>,
-    pub(super) last: u64,
+    pub(crate) queue: VecDeque<(u64, Bytes)>,
+    pub(crate) last: u64,
     /// Its head's arrival is being waited for.
-    pub(super) awaited: bool,
+    pub(crate) awaited: bool,
     /// Given to the transport while the path was cut.
-    pub(super) unsent: usize,
+    pub(crate) unsent: usize,
 }
 
 /// One end of a connection.
 #[derive(Debug)]
-pub(super) struct End {
-    pub(super) node: usize,
-    pub(super) life: u32,
+pub(crate) struct End {
+    pub(crate) node: usize,
+    pub(crate) life: u32,
     /// The core knows of it and has not been told that it is gone.
-    pub(super) open: bool,
+    pub(crate) open: bool,
     /// The core was told of it; the accepting end learns later.
-    pub(super) known: bool,
+    pub(crate) known: bool,
     /// It hears the other end.
-    pub(super) hears: bool,
+    pub(crate) hears: bool,
     /// Tells apart idle timers that were started.
-    pub(super) idle: u64,
+    pub(crate) idle: u64,
     /// What it sends.
-    pub(super) lanes: [LaneState; 3],
-    pub(super) room_for_cursors: bool,
-    pub(super) rtt_told_us: u64,
+    pub(crate) lanes: [LaneState; 3],
+    pub(crate) room_for_cursors: bool,
+    pub(crate) rtt_told_us: u64,
 }
 
 impl End {
-    pub(super) fn new(node: usize, life: u32, known: bool) -> Self {
+    pub(crate) fn new(node: usize, life: u32, known: bool) -> Self {
         Self {
             node,
             life,
@@ -101,6 +101,6 @@ impl End {
 
 /// A connection; end 0 dialled.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) ends: [End; 2],
+pub(crate) struct Connection {
+    pub(crate) ends: [End; 2],
 }

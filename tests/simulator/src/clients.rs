@@ -9,16 +9,16 @@ use bytes::Bytes;
 use cursormesh_mesh::proto::event::{Cursor, LeaveReason, Member, Message, MessageKind, Row, User};
 use cursormesh_mesh::proto::{GRACE, Local, MemberId, RoomName};
 
-use super::world::{MS, World};
+use crate::world::{MS, World};
 
 /// Microseconds of the grace period.
-pub(super) fn grace_us() -> u64 {
+pub(crate) fn grace_us() -> u64 {
     u64::try_from(GRACE.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// How an attachment of a member to a node is getting on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// Its connection is there.
     Open,
     /// Its connection broke; the grace period runs since then.
@@ -35,25 +35,25 @@ pub(super) enum Stage {
 
 /// One time that a member was attached to a node.
 #[derive(Debug, Clone)]
-pub(super) struct Attachment {
-    pub(super) node: usize,
-    pub(super) life: u32,
-    pub(super) stage: Stage,
+pub(crate) struct Attachment {
+    pub(crate) node: usize,
+    pub(crate) life: u32,
+    pub(crate) stage: Stage,
     /// Whose token it came with.
-    pub(super) parent: Option<usize>,
+    pub(crate) parent: Option<usize>,
     /// As its node said; zero until then.
-    pub(super) epoch: u32,
-    pub(super) state: u32,
-    pub(super) changed_at: u64,
+    pub(crate) epoch: u32,
+    pub(crate) state: u32,
+    pub(crate) changed_at: u64,
     /// The number of the last cursor position sent here, and when; zero for none.
-    pub(super) cursor: (u64, u64),
+    pub(crate) cursor: (u64, u64),
     /// Whether a broken connection counts as a reason for a time-out.
-    pub(super) broke: bool,
+    pub(crate) broke: bool,
 }
 
 impl Attachment {
     /// Whether its row should be in its node's table.
-    pub(super) fn is_there(&self, now: u64) -> bool {
+    pub(crate) fn is_there(&self, now: u64) -> bool {
         match self.stage {
             Stage::Open => true,
             Stage::Away(since) => now < since + grace_us(),
@@ -64,19 +64,19 @@ impl Attachment {
 
 /// A member and its history.
 #[derive(Debug, Clone)]
-pub(super) struct Client {
-    pub(super) room: RoomName,
-    pub(super) resumable: bool,
-    pub(super) attachments: Vec<Attachment>,
-    pub(super) cursor: u64,
+pub(crate) struct Client {
+    pub(crate) room: RoomName,
+    pub(crate) resumable: bool,
+    pub(crate) attachments: Vec<Attachment>,
+    pub(crate) cursor: u64,
     /// Two connections were made with one token.
-    pub(super) forked: bool,
+    pub(crate) forked: bool,
     states: u32,
 }
 
 impl Client {
     /// Whether `older` is the attachment that `newer`'s token came from, or one before it.
-    pub(super) fn descends(&self, newer: usize, older: usize) -> bool {
+    pub(crate) fn descends(&self, newer: usize, older: usize) -> bool {
         let mut at = Some(newer);
         while let Some(index) = at {
             let parent = self.attachments[index].parent;
@@ -91,31 +91,31 @@ impl Client {
 
 /// A published message.
 #[derive(Debug, Clone)]
-pub(super) struct Published {
-    pub(super) at: u64,
-    pub(super) node: usize,
-    pub(super) life: u32,
-    pub(super) room: RoomName,
-    pub(super) kind: MessageKind,
+pub(crate) struct Published {
+    pub(crate) at: u64,
+    pub(crate) node: usize,
+    pub(crate) life: u32,
+    pub(crate) room: RoomName,
+    pub(crate) kind: MessageKind,
     /// Nodes that were known to be interested: node, life, and when their interest began.
-    pub(super) targets: Vec<(usize, u32, u64)>,
+    pub(crate) targets: Vec<(usize, u32, u64)>,
 }
 
 /// Everything clients did.
 #[derive(Debug, Default)]
-pub(super) struct Clients {
-    pub(super) members: BTreeMap<MemberId, Client>,
+pub(crate) struct Clients {
+    pub(crate) members: BTreeMap<MemberId, Client>,
     member_count: u64,
     /// Local connections per node, life and room, and since when there are any.
-    pub(super) interest: BTreeMap<(usize, u32, RoomName), (u32, u64)>,
+    pub(crate) interest: BTreeMap<(usize, u32, RoomName), (u32, u64)>,
     /// When a node's interest in a room last ended.
-    pub(super) interest_ended: BTreeMap<(usize, RoomName), u64>,
-    pub(super) published: BTreeMap<u64, Published>,
+    pub(crate) interest_ended: BTreeMap<(usize, RoomName), u64>,
+    pub(crate) published: BTreeMap<u64, Published>,
     message_count: u64,
 }
 
 impl Clients {
-    pub(super) fn node_ended(&mut self, node: usize, life: u32, now: u64) {
+    pub(crate) fn node_ended(&mut self, node: usize, life: u32, now: u64) {
         for client in self.members.values_mut() {
             for attachment in &mut client.attachments {
                 if attachment.node == node && attachment.life == life && attachment.is_there(now) {
@@ -136,7 +136,7 @@ impl Clients {
         self.interest.retain(|(n, _, _), _| *n != node);
     }
 
-    pub(super) fn node_leaves(&mut self, node: usize, life: u32, now: u64) {
+    pub(crate) fn node_leaves(&mut self, node: usize, life: u32, now: u64) {
         for client in self.members.values_mut() {
             for attachment in &mut client.attachments {
                 if attachment.node == node && attachment.life == life && attachment.is_there(now) {
@@ -485,7 +485,7 @@ impl World {
     }
 
     /// The node says so of its own member: note the epoch, as the client's token would.
-    pub(super) fn note_own_row(&mut self, index: usize, shown: &Member) {
+    pub(crate) fn note_own_row(&mut self, index: usize, shown: &Member) {
         let life = self.nodes[index].life;
         let Some(client) = self.clients.members.get_mut(&shown.row.member) else {
             return;
@@ -501,7 +501,7 @@ impl World {
     }
 
     /// The node was told that its member is elsewhere: its hub closes the connection.
-    pub(super) fn note_moved(&mut self, index: usize, member: MemberId) {
+    pub(crate) fn note_moved(&mut self, index: usize, member: MemberId) {
         let (life, now) = (self.nodes[index].life, self.now);
         let Some(client) = self.clients.members.get_mut(&member) else {
             return;
@@ -566,6 +566,6 @@ fn user_of(member: MemberId) -> User {
 }
 
 /// A member's state: a number, so that it can be told from every other.
-pub(super) fn state_bytes(state: u32) -> Bytes {
+pub(crate) fn state_bytes(state: u32) -> Bytes {
     Bytes::copy_from_slice(&state.to_be_bytes())
 }

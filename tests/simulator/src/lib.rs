@@ -10,7 +10,7 @@ mod judge;
 mod network;
 mod world;
 
-pub use chaos::{Report, run_seed};
+pub use chaos::{Options, Report, run_seed};
 pub use network::Path;
 pub use world::{MS, SECOND, Setup, Traffic, World};
 

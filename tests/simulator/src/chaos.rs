@@ -8,9 +8,9 @@ use cursormesh_mesh::proto::{Lane, MemberId, Rules};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::network::Path;
-use super::room;
-use super::world::{MS, SECOND, Setup, World};
+use crate::network::Path;
+use crate::room;
+use crate::world::{MS, SECOND, Setup, World};
 
 /// Until then all nodes find each other.
 const WARM_UP: u64 = 8 * SECOND;
@@ -88,8 +88,22 @@ struct Chaos {
     viewers: Vec<(usize, usize)>,
 }
 
-/// Runs one seed. `nodes` of zero lets the seed choose.
-pub fn run_seed(seed: u64, nodes: usize, rules: &Rules) -> Report {
+/// Which run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// Number of nodes; zero lets the seed choose.
+    pub nodes: usize,
+    /// Which rules hold.
+    pub rules: Rules,
+    /// Whether to write everything that happens to standard error.
+    pub trace: bool,
+}
+
+/// Runs one seed.
+pub fn run_seed(options: &Options) -> Report {
+    let (seed, nodes) = (options.seed, options.nodes);
     let mut rng = StdRng::seed_from_u64(seed ^ 0x00C0_FFEE);
     let profile = match rng.random_range(0..10) {
         0..3 => Profile::Mild,
@@ -115,8 +129,9 @@ pub fn run_seed(seed: u64, nodes: usize, rules: &Rules) -> Report {
     let world = World::new(&Setup {
         nodes,
         seed,
-        rules: rules.clone(),
+        rules: options.rules.clone(),
         path: base,
+        trace: options.trace,
     });
     let mut chaos = Chaos {
         world,

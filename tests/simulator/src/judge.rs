@@ -7,8 +7,8 @@ use cursormesh_mesh::proto::event::{CloseCode, Event, LeaveReason, Member, Messa
 use cursormesh_mesh::proto::wire::{Datagram, Frame, Relay};
 use cursormesh_mesh::proto::{ConnId, Input, MemberId, NodeName, RoomName};
 
-use super::clients::{Stage, grace_us};
-use super::world::{MS, SECOND, World};
+use crate::clients::{Stage, grace_us};
+use crate::world::{MS, SECOND, World};
 
 /// Rows of a dead process are gone everywhere within this: 3 s to notice the lost link or 4 s of
 /// silence, whichever is later, and a second for the checks in between.
@@ -21,47 +21,47 @@ const SPREAD: u64 = 2 * SECOND;
 
 /// What the events of one node fold to, and what was delivered to its clients.
 #[derive(Debug, Default)]
-pub(super) struct Mirror {
-    pub(super) shown: BTreeMap<MemberId, Member>,
+pub(crate) struct Mirror {
+    pub(crate) shown: BTreeMap<MemberId, Member>,
     /// Messages delivered, and the last per origin, its life and room.
     messages: BTreeSet<u64>,
     message_last: BTreeMap<(usize, u32, RoomName), u64>,
     /// Messages that the node said were lost: when, per origin and room.
     lost: BTreeMap<(usize, RoomName), u64>,
     /// The last position of each member, who owned it then, and when it came.
-    pub(super) cursors: BTreeMap<MemberId, (u64, NodeName, u64, u64)>,
+    pub(crate) cursors: BTreeMap<MemberId, (u64, NodeName, u64, u64)>,
     applied: BTreeMap<(NodeName, u64), u64>,
     /// How often SWIM's verdict on each node changed.
-    pub(super) verdicts: BTreeMap<NodeName, (u32, u32)>,
+    pub(crate) verdicts: BTreeMap<NodeName, (u32, u32)>,
 }
 
 /// What the judge knows of the whole world.
 #[derive(Debug, Default)]
-pub(super) struct Judge {
-    pub(super) violations: Vec<String>,
+pub(crate) struct Judge {
+    pub(crate) violations: Vec<String>,
     /// Nothing but loss, latency and crashes happens.
-    pub(super) mild: bool,
+    pub(crate) mild: bool,
     /// Messages between nodes that both live must not even be reported as lost.
-    pub(super) lossless: bool,
+    pub(crate) lossless: bool,
     /// Some link carries noise, or did.
-    pub(super) garbage: bool,
+    pub(crate) garbage: bool,
     disturbed_at: Option<u64>,
     /// Frames that came to a node directly from their origin, to be relayed.
     relayable: BTreeMap<usize, BTreeSet<(NodeName, bytes::Bytes)>>,
     refused: u64,
-    pub(super) closes: BTreeMap<String, u64>,
-    pub(super) relayed: u64,
-    pub(super) hide_us_max: u64,
-    pub(super) delivered: u64,
-    pub(super) lost_reported: u64,
+    pub(crate) closes: BTreeMap<String, u64>,
+    pub(crate) relayed: u64,
+    pub(crate) hide_us_max: u64,
+    pub(crate) delivered: u64,
+    pub(crate) lost_reported: u64,
 }
 
 impl Judge {
-    pub(super) fn disturbed(&mut self, now: u64) {
+    pub(crate) fn disturbed(&mut self, now: u64) {
         self.disturbed_at = Some(now);
     }
 
-    pub(super) fn hide_bound(&self, nodes: usize) -> u64 {
+    pub(crate) fn hide_bound(&self, nodes: usize) -> u64 {
         let large = match nodes {
             0..=32 => 0,
             33..=100 => 4 * SECOND,
@@ -75,7 +75,7 @@ impl Judge {
             }
     }
 
-    pub(super) fn note_input(&mut self, node: usize, input: &Input) {
+    pub(crate) fn note_input(&mut self, node: usize, input: &Input) {
         let relay = match input {
             Input::Frame { bytes, .. } if bytes.first() == Some(&9) => match Frame::decode(bytes) {
                 Ok(Frame::Relay(relay)) => relay,
@@ -161,7 +161,8 @@ impl World {
         &self.judge.closes
     }
 
-    pub(super) fn violation(&mut self, what: String) {
+    pub(crate) fn violation(&mut self, what: String) {
+        self.note(|| format!("VIOLATION {what}"));
         let seconds = self.now / MS;
         if self.judge.violations.len() < 20 {
             self.judge.violations.push(format!(
@@ -172,7 +173,7 @@ impl World {
         }
     }
 
-    pub(super) fn note_close(&mut self, index: usize, code: CloseCode, reason: &str) {
+    pub(crate) fn note_close(&mut self, index: usize, code: CloseCode, reason: &str) {
         *self
             .judge
             .closes
@@ -191,7 +192,7 @@ impl World {
     }
 
     /// Takes an event of a node.
-    pub(super) fn observe(&mut self, index: usize, event: Event) {
+    pub(crate) fn observe(&mut self, index: usize, event: Event) {
         let name = self.nodes[index].name.clone();
         match event {
             Event::Joined(member) => {
@@ -309,7 +310,7 @@ impl World {
         let Some(owner) = self.index_of(&before.node) else {
             return;
         };
-        let any = |holds: &dyn Fn(&super::clients::Attachment) -> bool| {
+        let any = |holds: &dyn Fn(&crate::clients::Attachment) -> bool| {
             client.attachments.iter().any(holds)
         };
         let closed = any(&|a| matches!(a.stage, Stage::Closed | Stage::Departed));
@@ -412,7 +413,7 @@ impl World {
         self.clients.interest.get(&key).map(|(_, since)| *since)
     }
 
-    pub(super) fn judge_frame(&mut self, index: usize, conn: ConnId, frame: &bytes::Bytes) {
+    pub(crate) fn judge_frame(&mut self, index: usize, conn: ConnId, frame: &bytes::Bytes) {
         if frame.first() == Some(&9)
             && let Ok(Frame::Relay(relay)) = Frame::decode(frame)
         {
@@ -420,7 +421,7 @@ impl World {
         }
     }
 
-    pub(super) fn judge_datagram(&mut self, index: usize, conn: ConnId, bytes: &bytes::Bytes) {
+    pub(crate) fn judge_datagram(&mut self, index: usize, conn: ConnId, bytes: &bytes::Bytes) {
         if bytes.len() > 1_162 {
             let name = &self.nodes[index].name;
             let text = format!("{name}: a datagram of {} bytes", bytes.len());
@@ -453,7 +454,7 @@ impl World {
     }
 
     /// Rows of these lives must not be shown any more by anybody who could know.
-    pub(super) fn check_ghosts(&mut self, node: usize, boots: &[u64], since: u64) {
+    pub(crate) fn check_ghosts(&mut self, node: usize, boots: &[u64], since: u64) {
         let name = self.nodes[node].name.clone();
         for index in 0..self.nodes.len() {
             let observer = &self.nodes[index];
@@ -570,7 +571,7 @@ impl World {
                     (Some(at), Some(shown)) => {
                         let away = matches!(at.stage, Stage::Away(_));
                         let same = shown.node == self.nodes[at.node].name
-                            && shown.row.state == super::clients::state_bytes(at.state)
+                            && shown.row.state == crate::clients::state_bytes(at.state)
                             && shown.row.away == away
                             && shown.row.epoch == at.epoch
                             && shown.row.room == client.room;
