@@ -123,8 +123,10 @@ enum Kind {
 pub(crate) enum State {
     /// Nothing waits.
     Idle,
-    /// Bytes wait for the socket.
+    /// Bytes wait for the socket; nothing was skipped.
     Waiting,
+    /// The last frame before a gap waits for the socket.
+    Lagging,
     /// The socket took what was begun, and frames after this sequence number were skipped: the room
     /// is to be asked for what is newest.
     Behind(u64),
@@ -228,7 +230,11 @@ impl Outbox {
         } else if let Some(close) = queue.ending.filter(|_| !queue.closed) {
             State::Ending(close)
         } else if !queue.entries.is_empty() {
-            State::Waiting
+            if queue.lagging_since.is_some() {
+                State::Lagging
+            } else {
+                State::Waiting
+            }
         } else if queue.closed {
             State::Closed
         } else if let Some(since) = queue.lagging_since {
@@ -410,6 +416,214 @@ impl Entry {
             kind,
             bytes: frame.into(),
             numbers: Numbers::Run(0..0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A socket that takes what it is told to, and keeps it.
+    #[derive(Default)]
+    struct Pipe {
+        taken: Vec<u8>,
+        room: usize,
+    }
+
+    struct PipeEnd(Arc<Mutex<Pipe>>);
+
+    impl FrameSink for PipeEnd {
+        fn try_write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut pipe = self.0.lock().unwrap();
+            let mut count = 0;
+            for slice in bytes {
+                let take = slice.len().min(pipe.room);
+                pipe.taken.extend_from_slice(&slice[..take]);
+                pipe.room -= take;
+                count += take;
+            }
+            if count == 0 {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(count)
+            }
+        }
+    }
+
+    fn outbox(room: usize, bytes_max: usize) -> (Outbox, Arc<Mutex<Pipe>>) {
+        let pipe = Arc::new(Mutex::new(Pipe {
+            taken: Vec::new(),
+            room,
+        }));
+        let bounds = Bounds {
+            bytes_max,
+            total_bytes_max: usize::MAX,
+        };
+        (
+            Outbox::new(Box::new(PipeEnd(pipe.clone())), bounds, Arc::default()),
+            pipe,
+        )
+    }
+
+    /// A chunk whose frames carry their own numbers.
+    fn chunk(numbers: Range<u64>) -> Chunk {
+        let mut bytes = Vec::new();
+        for number in numbers.clone() {
+            frame::encode(Opcode::Text, number.to_string().as_bytes(), &mut bytes);
+        }
+        Chunk {
+            bytes: bytes.into(),
+            numbers: Numbers::Run(numbers),
+        }
+    }
+
+    /// Opcodes and payloads of the frames in `bytes`.
+    fn frames(mut bytes: &[u8]) -> Vec<(u8, String)> {
+        let mut frames = Vec::new();
+        while !bytes.is_empty() {
+            let place = frame::frame_at(bytes, 0);
+            let payload = &bytes[2..place.range.end];
+            frames.push((
+                bytes[0] & 0x0f,
+                String::from_utf8_lossy(payload).into_owned(),
+            ));
+            bytes = &bytes[place.range.end..];
+        }
+        frames
+    }
+
+    #[test]
+    fn what_the_socket_takes_is_written_at_once() {
+        let (outbox, pipe) = outbox(usize::MAX, 1000);
+        outbox.push(chunk(1..3));
+        assert_eq!(
+            frames(&pipe.lock().unwrap().taken),
+            [(1, "1".into()), (1, "2".into())]
+        );
+        assert_eq!(outbox.state(), State::Idle);
+    }
+
+    #[test]
+    fn the_bound_holds_for_many_small_chunks() {
+        let (outbox, _) = outbox(0, 64 * 1024);
+        for number in 1..1000 {
+            outbox.push(chunk(number..number + 1));
+            assert!(outbox.lock().entries.len() <= 64 * 1024 / CHUNK_COST);
+        }
+        assert_eq!(outbox.state(), State::Behind(0));
+        assert_eq!(outbox.metrics.outbox_lags.get(), 1);
+        assert_eq!(outbox.metrics.messages_dropped.lagging.get(), 999);
+    }
+
+    #[test]
+    fn under_pressure_the_bound_is_lower() {
+        let (mut outbox, _) = outbox(0, 256 * 1024);
+        outbox.bounds.total_bytes_max = 10;
+        outbox.metrics.outbox_bytes.rise(11);
+        assert_eq!(outbox.bytes_max(), PRESSED_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_begun_frame_is_finished_before_anything_else() {
+        let (outbox, pipe) = outbox(4, 2000);
+        outbox.push(chunk(10..13));
+        outbox.ping();
+        for number in 13..20 {
+            outbox.push(chunk(number..number + 1));
+        }
+        assert_eq!(outbox.state(), State::Lagging);
+        outbox.pong(b"later");
+        pipe.lock().unwrap().room = usize::MAX;
+        outbox.write();
+        assert_eq!(
+            outbox.state(),
+            State::Behind(10),
+            "4 bytes are the frame of 10"
+        );
+        let kinds: Vec<u8> = frames(&pipe.lock().unwrap().taken)
+            .into_iter()
+            .map(|(kind, _)| kind)
+            .collect();
+        assert_eq!(kinds, [1, 10, 9]);
+    }
+
+    #[test]
+    fn a_flood_of_pings_is_answered_once() {
+        let (outbox, pipe) = outbox(1, 1000);
+        for number in 0..1000 {
+            outbox.pong(format!("{number:03}").as_bytes());
+        }
+        assert!(outbox.lock().entries.len() <= 2);
+        pipe.lock().unwrap().room = usize::MAX;
+        outbox.write();
+        assert_eq!(
+            frames(&pipe.lock().unwrap().taken),
+            [(10, "000".into()), (10, "999".into())]
+        );
+    }
+
+    #[test]
+    fn nothing_comes_after_the_close_frame() {
+        let (outbox, pipe) = outbox(0, 1000);
+        outbox.push(chunk(1..2));
+        outbox.close(frame::close(Close::DEAD));
+        outbox.push(chunk(2..3));
+        outbox.ping();
+        assert_eq!(outbox.state(), State::Waiting);
+        pipe.lock().unwrap().room = usize::MAX;
+        outbox.write();
+        assert_eq!(outbox.state(), State::Closed);
+        let kinds: Vec<u8> = frames(&pipe.lock().unwrap().taken)
+            .into_iter()
+            .map(|(kind, _)| kind)
+            .collect();
+        assert_eq!(kinds, [1, 8]);
+    }
+
+    proptest! {
+        /// Whatever the socket takes and whenever: the wire holds whole frames, in order, each
+        /// once; the room is never asked for a frame that is on the wire already; and once all is
+        /// taken the newest frame is the last.
+        #[test]
+        fn the_wire_is_always_whole_frames_in_order(
+            steps in prop::collection::vec((0usize..40, 1u64..6, any::<bool>()), 1..60),
+            bytes_max in 600usize..3000,
+        ) {
+            let (outbox, pipe) = outbox(0, bytes_max);
+            let mut number = 1;
+            for (room, count, control) in steps {
+                pipe.lock().unwrap().room = room;
+                outbox.write();
+                if let State::Behind(since) = outbox.state() {
+                    let newest = number - 1;
+                    let last = frames(&pipe.lock().unwrap().taken).iter().rev()
+                        .find(|(kind, _)| *kind == 1).map_or(0, |(_, text)| text.parse().unwrap());
+                    // Frames between the two were overtaken by what was caught up with and dropped again.
+                    prop_assert!(since >= last && since <= newest, "{} {} {}", last, since, newest);
+                    let next = (newest > since).then(|| chunk(newest..newest + 1));
+                    outbox.catch_up(next, newest, true);
+                }
+                if control {
+                    outbox.ping();
+                    outbox.pong(b"x");
+                }
+                outbox.push(chunk(number..number + count));
+                number += count;
+                prop_assert!(outbox.lock().cost <= bytes_max + 64);
+            }
+            pipe.lock().unwrap().room = usize::MAX;
+            outbox.write();
+            let texts: Vec<u64> = frames(&pipe.lock().unwrap().taken).into_iter()
+                .filter(|(kind, _)| *kind == 1).map(|(_, text)| text.parse().unwrap()).collect();
+            prop_assert!(texts.is_sorted_by(|a, b| a < b), "{:?}", texts);
+            if outbox.state() == State::Idle && number > 1 {
+                prop_assert_eq!(texts.last().copied(), Some(number - 1));
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -25,8 +26,15 @@ use crate::metrics::Metrics;
 /// Bytes read from a socket at a time, into a buffer that the connections of a thread share.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Reads in a row before other connections get their turn.
-const READS_MAX: usize = 4;
+/// Bytes read from one connection and passed on for it in one tick; the rest waits in its socket, so
+/// that a client that floods does not make its room pause all others.
+const TICK_BYTES: usize = 128 * 1024;
+
+/// Bytes read at a time, and the least time between two reads, from a client that does not take what
+/// is sent to it. A client that writes first and reads then is paced by this instead of missing what
+/// it could not read while it wrote; one that never reads is slowed, alone.
+const CLOGGED_READ_BYTES: usize = 4 * 1024;
+const CLOGGED_PAUSE: Duration = Duration::from_millis(50);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
@@ -60,6 +68,7 @@ pub(crate) async fn serve(
         config,
         shutdown,
         last_heard: Instant::now(),
+        pace: Pace::new(),
     };
     connection.run(early).instrument(span).await;
 }
@@ -82,6 +91,45 @@ struct Connection {
     config: Arc<Config>,
     shutdown: watch::Receiver<bool>,
     last_heard: Instant,
+    pace: Pace,
+}
+
+/// How fast a connection is read.
+struct Pace {
+    last_read: Instant,
+    /// When the tick ends that `spent` belongs to.
+    tick_end: Instant,
+    spent: usize,
+}
+
+impl Pace {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            last_read: now,
+            tick_end: now,
+            spent: 0,
+        }
+    }
+
+    /// When the next read may be; `clogged` says that the client does not take what is sent to it.
+    fn next_read(&self, clogged: bool) -> Instant {
+        if clogged {
+            self.last_read + CLOGGED_PAUSE
+        } else if self.spent >= TICK_BYTES {
+            self.tick_end
+        } else {
+            self.last_read
+        }
+    }
+
+    fn begin(&mut self, tick: Duration) {
+        self.last_read = Instant::now();
+        if self.last_read >= self.tick_end {
+            self.tick_end = self.last_read + tick;
+            self.spent = 0;
+        }
+    }
 }
 
 /// How a connection ends.
@@ -114,36 +162,32 @@ impl Connection {
         let timer = sleep_until(self.next_deadline(last_ping));
         tokio::pin!(timer);
         loop {
-            let mut waiting = false;
-            match self.outbox.state() {
-                State::Idle => {}
-                State::Waiting => waiting = true,
+            let (waiting, clogged) = match self.outbox.state() {
+                State::Idle => (false, false),
+                State::Waiting => (true, true),
+                State::Lagging => (true, false),
                 State::Behind(since) => {
                     tracing::debug!(since, "skips ahead");
                     self.membership.catch_up(since);
-                    // It may have been written at once, and may not have been all.
-                    match self.outbox.state() {
-                        State::Waiting => waiting = true,
-                        State::Idle => {}
-                        State::Behind(_) | State::Ending(_) | State::Closed | State::Broken => {
-                            tokio::task::yield_now().await;
-                            continue;
-                        }
-                    }
+                    tokio::task::yield_now().await;
+                    continue;
                 }
                 State::Ending(close) => return End::Node(close),
                 State::Closed | State::Broken => return End::Broken,
-            }
+            };
             let paused = *pauses.borrow_and_update();
+            let next_read = self.pace.next_read(clogged);
+            let early = Instant::now() < next_read;
             tokio::select! {
-                readable = self.stream.readable(), if !paused => {
+                readable = self.stream.readable(), if !paused && !early => {
                     if readable.is_err() {
                         return End::Broken;
                     }
-                    if let Some(end) = self.read() {
+                    if let Some(end) = self.read(clogged) {
                         return end;
                     }
                 }
+                () = sleep_until(next_read), if early => {}
                 writable = self.stream.writable(), if waiting => {
                     if writable.is_err() {
                         return End::Broken;
@@ -176,24 +220,30 @@ impl Connection {
         (last_ping + self.config.ping_interval).min(self.last_heard + self.config.dead_after)
     }
 
-    /// Reads what the socket has, within bounds.
-    fn read(&mut self) -> Option<End> {
+    /// Reads what the socket has, within the connection's pace.
+    fn read(&mut self, clogged: bool) -> Option<End> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut texts = Vec::new();
             let mut end = None;
-            for _ in 0..READS_MAX {
-                match self.stream.try_read(&mut scratch[..]) {
+            self.pace.begin(self.config.tick);
+            let bytes_max = if clogged {
+                CLOGGED_READ_BYTES
+            } else {
+                READ_BYTES
+            };
+            while end.is_none() && self.pace.spent < TICK_BYTES {
+                match self.stream.try_read(&mut scratch[..bytes_max]) {
                     Ok(0) => end = Some(End::Broken),
                     Ok(count) => {
-                        self.last_heard = Instant::now();
+                        self.last_heard = self.pace.last_read;
                         end = self.take(&scratch[..count], &mut texts);
+                        if clogged {
+                            break;
+                        }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(_) => end = Some(End::Broken),
-                }
-                if end.is_some() {
-                    break;
                 }
             }
             self.send(texts);
@@ -211,6 +261,7 @@ impl Connection {
     /// Decodes `bytes`; what is to be passed on goes to `texts`.
     fn take(&mut self, mut bytes: &[u8], texts: &mut Vec<Bytes>) -> Option<End> {
         self.metrics.bytes_in.add(bytes.len() as u64);
+        self.pace.spent += bytes.len();
         let (sender, color) = (self.membership.member(), self.membership.color());
         loop {
             match self.decoder.next(&mut bytes) {
@@ -218,7 +269,10 @@ impl Connection {
                 Ok(Some(Incoming::Text(text) | Incoming::Binary(text))) => {
                     self.metrics.messages_in.increment();
                     match demo::stamp(text, sender, color) {
-                        Ok(text) => texts.push(text),
+                        Ok(text) => {
+                            self.pace.spent += text.len();
+                            texts.push(text);
+                        }
                         Err(refusal) => {
                             self.metrics.refused(refusal);
                             if refusal == Refusal::NotUtf8 {
@@ -298,7 +352,7 @@ impl Connection {
 /// Writes what waits, then reads and discards until the client closes too. A socket dropped with
 /// unread input would be reset, and the client might never see the close frame.
 async fn farewell(stream: &TcpStream, outbox: &Outbox) -> io::Result<()> {
-    while outbox.state() == State::Waiting {
+    while matches!(outbox.state(), State::Waiting | State::Lagging) {
         tokio::select! {
             writable = stream.writable() => {
                 writable?;
