@@ -116,8 +116,8 @@ pub enum Output {
         /// Membership and liveness: goes before cursors and into the reserve.
         urgent: bool,
     },
-    /// Open a live connection to this address. `peer` is whom to expect there, if known; the name
-    /// that the certificate shows decides.
+    /// Open a live connection to this address. `peer` is the node that the configuration puts
+    /// there, if it names one: another one found there is refused.
     Dial {
         /// Where to.
         addr: SocketAddr,

@@ -12,7 +12,8 @@ use super::Core;
 
 const DIGEST_EVERY: Duration = Duration::from_secs(1);
 const DIGEST_PEERS: usize = 2;
-const DIGEST_ENTRIES_MAX: usize = 900;
+/// Entries in one frame: with the longest names still below the lane's limit.
+const DIGEST_ENTRIES_MAX: usize = 600;
 
 impl Core {
     pub(super) fn send_digests(&mut self) {

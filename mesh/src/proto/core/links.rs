@@ -411,10 +411,7 @@ impl Core {
             }
             if dial.pending.is_none() && now >= dial.next && !opening.contains(addr) {
                 dial.pending = Some(now);
-                due.push((
-                    *addr,
-                    dial.configured.clone().or_else(|| dial.found.clone()),
-                ));
+                due.push((*addr, dial.configured.clone()));
             }
             true
         });

@@ -60,6 +60,9 @@ impl Core {
             && changed.user.id.len() <= USER_BYTES_MAX
             && changed.user.name.len() <= USER_BYTES_MAX;
         if changed != *row && fits {
+            if !changed.away {
+                self.grace.remove(&member);
+            }
             self.write(Op::Put(changed));
         }
     }

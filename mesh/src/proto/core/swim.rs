@@ -53,6 +53,9 @@ impl Identity for SwimId {
     }
 }
 
+/// Members in one frame: with the longest names still below the lane's limit.
+const MEMBERS_PER_FRAME: usize = 500;
+
 type Node = Foca<SwimId, PostcardCodec, StdRng, foca::NoCustomBroadcast>;
 
 /// foca, its timers, and where its output goes.
@@ -181,11 +184,12 @@ impl Core {
 
     /// On a new link the whole member list goes over a stream: one packet would hold a hundred.
     pub(super) fn send_members(&mut self, conn: ConnId) {
-        let members: Vec<foca::Member<SwimId>> =
-            self.swim.foca.iter_members().take(1_000).cloned().collect();
-        // Serialising into memory does not fail; an empty list would only cost time.
-        let bytes = postcard::to_allocvec(&members).unwrap_or_default();
-        self.send(conn, Lane::Presence, &Frame::Members(bytes.into()));
+        let members: Vec<foca::Member<SwimId>> = self.swim.foca.iter_members().cloned().collect();
+        for chunk in members.chunks(MEMBERS_PER_FRAME) {
+            // Serialising into memory does not fail; an empty list would only cost time.
+            let bytes = postcard::to_allocvec(chunk).unwrap_or_default();
+            self.send(conn, Lane::Presence, &Frame::Members(bytes.into()));
+        }
     }
 
     pub(super) fn learn_members(&mut self, bytes: &[u8]) {
@@ -193,7 +197,7 @@ impl Core {
             self.counters.frames_refused_total += 1;
             return;
         };
-        let updates = members.into_iter().take(1_000);
+        let updates = members.into_iter().take(MEMBERS_PER_FRAME);
         let _ = self
             .swim
             .foca
