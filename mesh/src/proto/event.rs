@@ -255,8 +255,8 @@ pub struct Cursor {
 /// What this node's own clients do.
 #[derive(Debug, Clone)]
 pub enum Local {
-    /// A member joins, or moves here from another node: its row's epoch is then the token's; the
-    /// core raises it above every epoch it knows. `row.handle` is ignored and set by the core.
+    /// A member joins with epoch 0, or moves here from another node with the epoch it had there; the
+    /// core raises it above that and every epoch it knows. `row.handle` is ignored and set by the core.
     Join(Box<Row>),
     /// A member's user, state or away flag changes. Unknown members are ignored.
     Update {

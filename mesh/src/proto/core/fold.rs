@@ -74,7 +74,7 @@ impl Core {
                     });
                 }
                 Entry::Gone { reason, .. } => self.hide(member, reason),
-                Entry::Moved { .. } => self.keep_moving(member),
+                Entry::Moved { epoch, to, .. } => self.keep_moving(member, epoch, &to),
             },
         }
     }
@@ -156,8 +156,14 @@ impl Core {
         self.withdraw(member, room, epoch, to);
     }
 
-    fn keep_moving(&mut self, member: MemberId) {
-        if !self.holds(Rule::MovedKeepsShowing) {
+    /// A member is on its way to another node: it stays shown until that node's row arrives. If
+    /// that row was there already, it is the node that went away.
+    fn keep_moving(&mut self, member: MemberId, epoch: u32, to: &NodeName) {
+        let arrived = self
+            .fold
+            .get(member)
+            .is_some_and(|shown| shown.node == *to && shown.row.epoch >= epoch);
+        if arrived || !self.holds(Rule::MovedKeepsShowing) {
             return self.hide(member, LeaveReason::NodeLost);
         }
         if self.fold.shown.contains_key(&member) {

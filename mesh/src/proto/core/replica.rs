@@ -429,22 +429,33 @@ impl Core {
             0
         };
         replica.applied = to;
+        // Members are looked at once all operations are applied: a node that reads a log from its
+        // beginning must not show its clients the past.
+        let mut members: BTreeMap<MemberId, LeaveReason> = BTreeMap::new();
+        let mut too_many = false;
         for op in ops.into_iter().skip(skip) {
             let Some(replica) = self.replicas.get_mut(&owner) else {
                 return;
             };
             match replica.table.apply(op) {
                 Ok(Touched::Member(member, reason)) => {
-                    self.touched(&owner, member, reason.unwrap_or(LeaveReason::Closed));
+                    members.insert(member, reason.unwrap_or(LeaveReason::Closed));
                 }
                 Ok(Touched::Room(room, true)) => self.watched(&owner.node, &room),
                 Ok(Touched::Room(room, false)) => self.unwatched(&owner.node, &room),
                 Ok(Touched::Nothing) => {}
                 Err(_) => {
-                    let reason = "more rows or rooms than an owner may have".to_owned();
-                    return self.misbehaved(conn, CloseCode::Limit, reason);
+                    too_many = true;
+                    break;
                 }
             }
+        }
+        for (member, reason) in members {
+            self.touched(&owner, member, reason);
+        }
+        if too_many {
+            let reason = "more rows or rooms than an owner may have".to_owned();
+            self.misbehaved(conn, CloseCode::Limit, reason);
         }
     }
 
