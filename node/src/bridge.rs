@@ -78,7 +78,8 @@ fn to_mesh(said: Outbound) -> Result<Local, NameError> {
     Ok(match said {
         Outbound::Join(member) => Local::Join(Box::new(Row {
             member: MemberId(member.id.into_bytes()),
-            epoch: 1,
+            // Not known from anywhere else: the core makes it the first.
+            epoch: 0,
             room: RoomName::new(&member.room)?,
             user: event::User {
                 id: member.user.id,
@@ -218,7 +219,7 @@ mod tests {
         let Local::Join(row) = to_mesh(Outbound::Join(member())).unwrap() else {
             panic!("not a join");
         };
-        assert_eq!((row.epoch, row.resumable), (1, false));
+        assert_eq!((row.epoch, row.resumable), (0, false));
         let shown = Member {
             node: NodeName::new("n1").unwrap(),
             boot: 7,
