@@ -32,7 +32,7 @@ pub struct Config {
     pub outbox_bytes_max: usize,
     /// Memory that the outboxes of all connections may hold together before each is held to
     /// 16 KiB. Connections of a room share what they wait for, so this is reached only when many
-    /// rooms have clients that do not read. Defaults to 32 MiB.
+    /// rooms have clients that do not read. Defaults to 16 MiB.
     pub outboxes_bytes_max: usize,
     /// Bytes of a room's messages that wait for the rest of the cluster before the room's
     /// connections are not read any more. Defaults to 256 KiB.
@@ -51,6 +51,9 @@ pub struct Config {
     /// How long after its last local connection a room's state is kept. Not shorter than
     /// `interest_linger`. Defaults to 30 s.
     pub room_linger: Duration,
+    /// A sender from another node that is silent for this long without ever having joined has left:
+    /// its node died before the join got through. Defaults to 10 s.
+    pub stranger_timeout: Duration,
     /// How long a client may take to answer a close before its socket is dropped. Defaults to 1 s.
     pub close_timeout: Duration,
     /// How long a shutdown waits for connections to finish. Defaults to 2 s.
@@ -69,13 +72,14 @@ impl Default for Config {
             tick: Duration::from_millis(16),
             header_timeout: Duration::from_secs(10),
             outbox_bytes_max: 256 * 1024,
-            outboxes_bytes_max: 32 * 1024 * 1024,
+            outboxes_bytes_max: 16 * 1024 * 1024,
             upstream_bytes_max: 256 * 1024,
             downstream_bytes_max: 1024 * 1024,
             ping_interval: Duration::from_secs(20),
             dead_after: Duration::from_secs(30),
             interest_linger: Duration::from_secs(5),
             room_linger: Duration::from_secs(30),
+            stranger_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(1),
             shutdown_timeout: Duration::from_secs(2),
         }

@@ -390,8 +390,8 @@ mod tests {
         let node = node();
         let (a, b, elsewhere) = (node.open("lobby"), node.open("lobby"), node.open("kitchen"));
         let text = a.say("{\"x\":1}");
-        assert_eq!(a.hears(1).await, [text.clone()]);
-        assert_eq!(b.hears(1).await, [text]);
+        assert_eq!(a.hears(1).await[0], text);
+        assert_eq!(b.hears(1).await[0], text);
         assert!(elsewhere.heard().is_empty());
     }
 
@@ -547,6 +547,30 @@ mod tests {
         node.hub.joined(member(1, 42));
         node.hub.deliver("lobby", vec![remote(1, 2)]);
         assert_eq!(a.hears(4).await[3], remote(1, 2).1, "its return does");
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_never_joined_leaves_when_it_is_silent() {
+        let timeout = Duration::from_millis(30);
+        let node = node_with(
+            Config {
+                stranger_timeout: timeout,
+                ..config()
+            },
+            1024,
+        );
+        node.cluster.members.lock().unwrap().push(member(2, 42));
+        let a = node.open("lobby");
+        node.hub.deliver("lobby", vec![remote(1, 0), remote(2, 0)]);
+        let left = demo::left(Uuid::from_u128(1), 42);
+        assert_eq!(a.hears(3).await[2], left);
+        node.hub.deliver("lobby", vec![remote(1, 1), remote(2, 1)]);
+        assert_eq!(a.hears(4).await[3], remote(2, 1).1, "who is a member stays");
+        node.hub
+            .left("lobby", Uuid::from_u128(1), LeaveReason::NodeLost);
+        node.hub
+            .left("lobby", Uuid::from_u128(2), LeaveReason::NodeLost);
+        assert_eq!(a.hears(5).await[4], demo::left(Uuid::from_u128(2), 42));
     }
 
     #[tokio::test]

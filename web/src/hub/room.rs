@@ -33,10 +33,6 @@ use crate::websocket::frame::{self, Opcode};
 /// Notices of departure that are kept for connections that lag.
 const NOTICES_MAX: usize = 4096;
 
-/// A sender from another node whose join was not seen is looked up this long after its last message,
-/// so that its cursor does not stay when its node died before the join got through.
-const STRANGER_CHECK: Duration = Duration::from_secs(10);
-
 /// A room with its local connections.
 pub(crate) struct Room {
     name: String,
@@ -382,7 +378,7 @@ impl Room {
             }
         }
         if check {
-            self.check_strangers_at(now + STRANGER_CHECK);
+            self.check_strangers_at(now + self.context.config.stranger_timeout);
         }
     }
 
@@ -533,7 +529,7 @@ impl Room {
             {
                 if members.contains(id) {
                     sender.confirmed = true;
-                } else if sender.last_message + STRANGER_CHECK <= now {
+                } else if sender.last_message + self.context.config.stranger_timeout <= now {
                     gone.push(*id);
                 } else {
                     again = true;
@@ -546,7 +542,7 @@ impl Room {
             self.left(member, LeaveReason::NodeLost);
         }
         if again {
-            self.check_strangers_at(now + STRANGER_CHECK);
+            self.check_strangers_at(now + self.context.config.stranger_timeout);
         }
     }
 
