@@ -66,15 +66,15 @@ pub(crate) fn routes(
         .map(|request: Request| request.read(admin::metrics));
     let rooms = warp::path!("api" / "rooms")
         .and(request(&context))
-        .map(|request: Request| request.read(admin::rooms));
+        .map(|request: Request| request.query(admin::rooms));
     let members = warp::path!("api" / "rooms" / String / "members")
         .and(request(&context))
         .map(|room: String, request: Request| {
-            request.read(|context| admin::members(context, &room))
+            request.query(|context| admin::members(context, &room))
         });
     let cluster = warp::path!("api" / "cluster")
         .and(request(&context))
-        .map(|request: Request| request.read(admin::cluster));
+        .map(|request: Request| request.query(admin::cluster));
     let api = warp::path("api")
         .map(|| admin::error(StatusCode::NOT_FOUND, "There is nothing at this address."));
     let websocket = warp::path!("ws")
@@ -168,10 +168,25 @@ struct Request {
 impl Request {
     /// Answers GET and HEAD; hyper leaves the body out for HEAD.
     fn read(self, answer: impl FnOnce(&Context) -> Reply) -> Reply {
+        self.answer(answer, text)
+    }
+
+    /// Like [`Request::read`], with errors in JSON.
+    fn query(self, answer: impl FnOnce(&Context) -> Reply) -> Reply {
+        self.answer(answer, |status, message| {
+            admin::error(status, message.trim_end())
+        })
+    }
+
+    fn answer(
+        self,
+        answer: impl FnOnce(&Context) -> Reply,
+        refuse: impl FnOnce(StatusCode, &'static str) -> Reply,
+    ) -> Reply {
         if self.method == Method::GET || self.method == Method::HEAD {
             return answer(&self.context);
         }
-        let mut reply = text(
+        let mut reply = refuse(
             StatusCode::METHOD_NOT_ALLOWED,
             "This address is for GET and HEAD.\n",
         );

@@ -1057,6 +1057,10 @@ async fn the_api_answers_in_json() {
         (status, json(&body)),
         (200, json!({"room": "empty", "count": 0, "members": []}))
     );
+    let (_, body) = get(node.addr, "/api/rooms/100%2525/members").await;
+    assert_eq!(json(&body)["room"], "100%25", "decoded once");
+    let (_, body) = http(node.addr, "DELETE /api/rooms").await;
+    assert!(json(&body)["error"].is_string());
     let (_, body) = get(node.addr, "/api/cluster").await;
     assert_eq!(json(&body)["node"], "n1");
     let (status, body) = get(node.addr, "/api/rooms/%ff/members").await;
