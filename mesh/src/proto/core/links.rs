@@ -11,7 +11,7 @@ use super::super::event::{CloseCode, Event, Lane, Output};
 use super::super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::wire::{Frame, Hello, OwnerId, VERSION, VERSION_OLDEST};
 use super::Core;
-use super::messages::Outgoing;
+use super::messages::{Outgoing, Sent};
 use super::snapshot::Serving;
 
 /// Known peers are redialled at least this often (protocol §2).
@@ -79,8 +79,8 @@ pub(super) struct Peer {
     pub(super) region: String,
     pub(super) addr: Option<SocketAddr>,
     pub(super) refused: Option<(CloseCode, String)>,
-    /// The last message number sent to it per room, whatever the path.
-    pub(super) sent: BTreeMap<RoomName, u64>,
+    /// How far each room's messages were sent to it, whatever the path.
+    pub(super) sent: BTreeMap<RoomName, Sent>,
     /// Own operations sent to it through a relay, or before its last link broke.
     pub(super) pushed: u64,
     /// Since when, and for which boot, others say that this node lacks something of it.

@@ -92,6 +92,15 @@ impl Ring {
     }
 }
 
+/// How far the messages of a room have been sent to a node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    /// Up to this number of this node.
+    to: u64,
+    /// There were later ones, and no way to the node.
+    missed: bool,
+}
+
 /// How far one origin's messages in one room have been delivered.
 #[derive(Debug)]
 struct Incoming {
@@ -129,7 +138,13 @@ impl Core {
         let mut numbered = Vec::with_capacity(items.len());
         let fresh = !self.messages.rings.contains_key(&room);
         let ring = self.messages.rings.entry(room.clone()).or_default();
-        let mut base = ring.own_last;
+        // A ring that is new may have had messages before; those are not in it.
+        let before = if ring.own_last == 0 {
+            self.messages.last
+        } else {
+            ring.own_last
+        };
+        let mut base = before;
         for message in items {
             if message.payload.len() > MESSAGE_BYTES_MAX {
                 continue;
@@ -157,50 +172,71 @@ impl Core {
             .cloned()
             .collect();
         for node in nodes {
-            self.send_messages(&node, &room, to, &numbered);
+            self.send_messages(&node, &room, before, to, &numbered);
         }
     }
 
+    /// Sends a node messages that follow `before`, and with them what could not be sent to it
+    /// earlier. What has no way to the node is noted as missed.
     fn send_messages(
         &mut self,
         node: &NodeName,
         room: &RoomName,
+        before: u64,
         to: u64,
         items: &[(u64, Message)],
     ) {
-        let Some((conn, relay_to)) = self.route(node) else {
+        let route = self.route(node);
+        let peer = self.peers.entry(node.clone()).or_default();
+        let sent = peer.sent.entry(room.clone()).or_insert(Sent {
+            to: before,
+            missed: false,
+        });
+        let Some((conn, relay_to)) = route else {
+            sent.missed = true;
             return;
         };
-        let peer = self.peers.entry(node.clone()).or_default();
-        let mut base = peer.sent.insert(room.clone(), to).unwrap_or(0);
-        let mut rest = items;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let full = rest.iter().position(|(_, message)| {
-                let before = bytes;
-                bytes += message.payload.len();
-                before > 0 && bytes > FRAME_PAYLOAD
-            });
-            let (now, later) = rest.split_at(full.unwrap_or(rest.len()));
-            rest = later;
-            let last = now.last().map_or(to, |(number, _)| *number);
-            let body = Messages {
-                origin: self.me.clone(),
-                room: room.clone(),
-                base,
-                to: last,
-                lost: 0,
-                items: now.to_vec(),
-            };
-            base = last;
-            self.enqueue(
-                conn,
-                Parcel {
-                    relay_to: relay_to.clone(),
-                    body,
-                },
-            );
+        let (base, missed) = (sent.to, sent.missed);
+        *sent = Sent { to, missed: false };
+        let mut body = Messages {
+            origin: self.me.clone(),
+            room: room.clone(),
+            base,
+            to,
+            lost: 0,
+            items: items.to_vec(),
+        };
+        if missed {
+            let (complete, kept) = self.kept(room, &self.me, base, to);
+            body.lost = u64::from(!complete);
+            body.items = kept;
         }
+        for body in split(body) {
+            let relay_to = relay_to.clone();
+            self.enqueue(conn, Parcel { relay_to, body });
+        }
+    }
+
+    /// What the ring of a room has of an origin after `from` and up to `to`, and whether that is all
+    /// there was.
+    fn kept(
+        &self,
+        room: &RoomName,
+        origin: &OwnerId,
+        from: u64,
+        to: u64,
+    ) -> (bool, Vec<(u64, Message)>) {
+        let Some(ring) = self.messages.rings.get(room) else {
+            return (false, Vec::new());
+        };
+        let complete = ring.floors.get(origin).is_some_and(|floor| *floor <= from);
+        let items = ring
+            .items
+            .iter()
+            .filter(|kept| kept.origin == *origin && kept.number > from && kept.number <= to)
+            .map(|kept| (kept.number, kept.message.clone()))
+            .collect();
+        (complete, items)
     }
 
     /// Tells a node how far a room's messages are, so that it notices what it missed.
@@ -208,14 +244,13 @@ impl Core {
         let Some((conn, relay_to)) = self.route(node) else {
             return;
         };
-        let head = self
-            .messages
-            .rings
-            .get(room)
-            .map_or(0, |ring| ring.own_last);
-        let head = if head == 0 { self.messages.last } else { head };
+        let head = self.head(room);
         let peer = self.peers.entry(node.clone()).or_default();
-        peer.sent.insert(room.clone(), head);
+        let sent = Sent {
+            to: head,
+            missed: false,
+        };
+        peer.sent.insert(room.clone(), sent);
         self.enqueue(
             conn,
             Parcel {
@@ -237,20 +272,40 @@ impl Core {
         if !self.holds(Rule::HeadsOnLinkUp) {
             return;
         }
+        let watched = |room: &RoomName| {
+            self.watchers
+                .get(room)
+                .is_some_and(|nodes| nodes.contains(node))
+        };
+        let missed: BTreeMap<RoomName, u64> = self
+            .peers
+            .get(node)
+            .into_iter()
+            .flat_map(|peer| &peer.sent)
+            .filter(|(room, sent)| sent.missed && watched(room))
+            .map(|(room, _)| (room.clone(), self.head(room)))
+            .collect();
         let rooms: Vec<RoomName> = self
             .messages
             .rings
             .iter()
-            .filter(|(_, ring)| ring.own_last > 0)
-            .filter(|(room, _)| {
-                self.watchers
-                    .get(*room)
-                    .is_some_and(|nodes| nodes.contains(node))
-            })
+            .filter(|(room, ring)| ring.own_last > 0 && watched(room))
             .map(|(room, _)| room.clone())
+            .filter(|room| !missed.contains_key(room))
             .collect();
+        for (room, head) in missed {
+            self.send_messages(node, &room, head, head, &[]);
+        }
         for room in rooms {
             self.send_head(node, &room);
+        }
+    }
+
+    /// The last number of this node in a room, or a later one if that is not known any more.
+    fn head(&self, room: &RoomName) -> u64 {
+        match self.messages.rings.get(room) {
+            Some(ring) if ring.own_last > 0 => ring.own_last,
+            _ => self.messages.last,
         }
     }
 
@@ -523,20 +578,7 @@ impl Core {
 
     /// Answers a pull from the ring.
     pub(super) fn messages_pulled(&mut self, conn: ConnId, pull: &MessagePull) {
-        let ring = self.messages.rings.get(&pull.room);
-        let wanted = |kept: &&Kept| {
-            kept.origin == pull.origin && kept.number > pull.from && kept.number <= pull.to
-        };
-        let complete = ring
-            .and_then(|ring| ring.floors.get(&pull.origin))
-            .is_some_and(|floor| *floor <= pull.from);
-        let items: Vec<(u64, Message)> = ring
-            .map(|ring| &ring.items)
-            .into_iter()
-            .flatten()
-            .filter(wanted)
-            .map(|kept| (kept.number, kept.message.clone()))
-            .collect();
+        let (complete, items) = self.kept(&pull.room, &pull.origin, pull.from, pull.to);
         // One that is not the origin answers only if it can answer in full: the origin may yet.
         if !complete && pull.origin != self.me {
             return;
@@ -649,6 +691,35 @@ impl Core {
             .map(|ring| ring.items.len())
             .sum();
         (self.messages.rings.len(), kept)
+    }
+}
+
+/// A batch in frames that are not too large; each says what it makes its receiver complete to.
+fn split(mut body: Messages) -> Vec<Messages> {
+    let mut frames = Vec::new();
+    loop {
+        let mut bytes = 0;
+        let full = body.items.iter().position(|(_, message)| {
+            let before = bytes;
+            bytes += message.payload.len();
+            before > 0 && bytes > FRAME_PAYLOAD
+        });
+        let Some(full) = full else {
+            frames.push(body);
+            return frames;
+        };
+        let later = body.items.split_off(full);
+        let last = body.items.last().map_or(body.base, |(number, _)| *number);
+        let next = Messages {
+            origin: body.origin.clone(),
+            room: body.room.clone(),
+            base: last,
+            to: body.to,
+            lost: 0,
+            items: later,
+        };
+        body.to = last;
+        frames.push(std::mem::replace(&mut body, next));
     }
 }
 
