@@ -583,9 +583,9 @@ mod tests {
         }
     }
 
-    /// `\uD800`–`\uDFFF` anywhere: serde_json refuses lone ones, which pass here.
-    fn names_surrogates(text: &str) -> bool {
-        text.to_ascii_lowercase().contains("\\ud")
+    /// serde_json refuses lone surrogates, which pass here: writes other characters in their place.
+    fn without_surrogates(text: &str) -> String {
+        text.replace("\\ud", "\\u0").replace("\\uD", "\\u0")
     }
 
     proptest! {
@@ -597,7 +597,7 @@ mod tests {
 
         #[test]
         fn what_is_json_is_what_serde_json_says(text in nearly_json()) {
-            prop_assume!(!names_surrogates(&text));
+            let text = without_surrogates(&text);
             let object = serde_json::from_str::<Fields>(&text);
             match stamped(&text) {
                 Ok(output) => {
