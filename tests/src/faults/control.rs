@@ -181,7 +181,7 @@ fn rate(text: &str) -> Option<u64> {
     } else {
         number(text.strip_suffix("kbit")?)? * 1e3
     };
-    (bits >= 1000.0 && bits <= 1e12).then_some(bits as u64)
+    (1000.0..=1e12).contains(&bits).then_some(bits as u64)
 }
 
 fn bytes(text: &str) -> Option<usize> {
