@@ -147,9 +147,9 @@ impl Node {
                 ..
             } = event
             {
-                assert_eq!(*lost, 0, "{} lost messages of {origin}", self.name);
-                let of = all.entry(origin.as_str().to_owned()).or_default();
-                of.extend(items.iter().map(|item| item.payload.clone()));
+                assert_eq!(*lost, 0, "{} lost messages of {}", self.name, origin.node);
+                let of = all.entry(origin.node.as_str().to_owned()).or_default();
+                of.extend(items.iter().map(|(_, item)| item.payload.clone()));
             }
         }
         all

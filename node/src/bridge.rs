@@ -128,8 +128,8 @@ fn to_hub(event: Event, hub: &Hub, dropped: &Dropped) {
             let total = items.len();
             let items: Vec<_> = items
                 .into_iter()
-                .filter(|message| message.kind == MessageKind::Tutorial)
-                .map(|message| (uuid(message.sender), message.payload))
+                .filter(|(_, message)| message.kind == MessageKind::Tutorial)
+                .map(|(_, message)| (uuid(message.sender), message.payload))
                 .collect();
             // Named events have no reader here.
             let strange = (total - items.len()) as u64;
@@ -140,6 +140,9 @@ fn to_hub(event: Event, hub: &Hub, dropped: &Dropped) {
         // links and nodes is in the mesh's own log and view.
         Event::MovedAway { .. }
         | Event::MessageRefused { .. }
+        | Event::Published { .. }
+        | Event::Head { .. }
+        | Event::Replayed { .. }
         | Event::Cursors { .. }
         | Event::LinkUp { .. }
         | Event::LinkDown { .. }

@@ -732,6 +732,9 @@ impl<E: Engine> Driver<E> {
             | Event::Left { .. }
             | Event::MovedAway { .. }
             | Event::Messages { .. }
+            | Event::Published { .. }
+            | Event::Head { .. }
+            | Event::Replayed { .. }
             | Event::MessageRefused { .. }
             | Event::Cursors { .. } => {
                 trace!(%node, ?event, "event");
@@ -783,6 +786,7 @@ fn weight(local: &Local) -> usize {
         Local::Break { .. } | Local::Leave { .. } => 64,
         Local::Interest { room: name, .. } => 64 + room(name).len(),
         Local::Messages { items, .. } => items.iter().map(|item| 64 + item.payload.len()).sum(),
+        Local::Replay { seen, .. } => 64 + 80 * seen.len(),
         Local::Cursors { items, .. } => 64 + 28 * items.len(),
     }
 }

@@ -246,6 +246,9 @@ impl View {
             }
             Event::MovedAway { .. }
             | Event::Messages { .. }
+            | Event::Published { .. }
+            | Event::Head { .. }
+            | Event::Replayed { .. }
             | Event::MessageRefused { .. }
             | Event::Cursors { .. }
             | Event::LinkUp { .. }

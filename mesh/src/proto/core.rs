@@ -12,6 +12,7 @@ mod messages;
 mod overview;
 mod owner;
 mod relay;
+mod replay;
 mod replica;
 mod snapshot;
 mod swim;
@@ -110,6 +111,7 @@ pub struct Core {
     messages: messages::Messaging,
     cursors: cursors::Cursors,
     relay: relay::Relaying,
+    replays: replay::Replays,
 }
 
 macro_rules! counters {
@@ -193,6 +195,7 @@ impl Core {
             messages: messages::Messaging::default(),
             cursors: cursors::Cursors::default(),
             relay: relay::Relaying::default(),
+            replays: replay::Replays::default(),
             me,
             config,
         };
@@ -271,6 +274,7 @@ impl Core {
             self.check_moving();
             self.check_pulls();
             self.check_message_gaps();
+            self.finish_replays();
             self.check_relays();
             self.check_about();
             self.check_links();
@@ -305,6 +309,12 @@ impl Core {
             Local::Leave { member, reason } => self.leave_member(member, reason),
             Local::Interest { room, wanted } => self.interest(room, wanted),
             Local::Messages { room, items } => self.publish(room, items),
+            Local::Replay {
+                ticket,
+                room,
+                seen,
+                away,
+            } => self.replay(ticket, &room, seen, away),
             Local::Cursors { room, items } => self.move_cursors(&room, items),
         }
     }
@@ -341,7 +351,11 @@ impl Core {
             Frame::Pull(pull) => self.pulled(conn, pull),
             Frame::Snapshot(snapshot) => self.snapshot_part(conn, snapshot),
             Frame::Messages(messages) => self.messages_frame(conn, None, messages),
-            Frame::MessagePull(pull) => self.messages_pulled(conn, &pull),
+            Frame::MessagePull(pull) => {
+                if let Some(peer) = self.peer_of(conn) {
+                    self.messages_pulled(&peer, &pull);
+                }
+            }
             Frame::Relay(relay) => self.relay_frame(conn, relay),
             Frame::Bye(bye) => self.bye(conn, &bye),
         }

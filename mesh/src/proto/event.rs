@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::identity::{Boot, ConnId, MemberId, NodeName, RoomName};
+use super::wire::OwnerId;
 
 /// Which ordered channel to a peer a frame travels on. Order holds within a lane only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -297,6 +298,18 @@ pub enum Local {
         /// The messages.
         items: Vec<Message>,
     },
+    /// A client is back and asks for the events it missed; answered by [`Event::Replayed`] within
+    /// two seconds.
+    Replay {
+        /// A number of the asker's choice, not zero and not in use; comes back with the answer.
+        ticket: u64,
+        /// The room; this node must be interested in it.
+        room: RoomName,
+        /// The last number seen of each origin. An origin that is not named is asked for all it has.
+        seen: Vec<(OwnerId, u64)>,
+        /// How long the client was away.
+        away: Duration,
+    },
     /// New positions of local members of a room: one flush of the hub.
     Cursors {
         /// The room.
@@ -333,12 +346,41 @@ pub enum Event {
     Messages {
         /// The room.
         room: RoomName,
-        /// The node they came from.
-        origin: NodeName,
-        /// The messages.
-        items: Vec<Message>,
+        /// The node they came from, in which life.
+        origin: OwnerId,
+        /// Their numbers and the messages.
+        items: Vec<(u64, Message)>,
         /// How many before these could not be had any more.
         lost: u64,
+    },
+    /// Events of this node's own clients, with the numbers that this node gave them. Local clients
+    /// get them from here, so that everybody sees the same numbers.
+    Published {
+        /// The room.
+        room: RoomName,
+        /// This node in this life.
+        origin: OwnerId,
+        /// Their numbers and the events.
+        items: Vec<(u64, Message)>,
+    },
+    /// Where an origin's messages in a room begin for this node: events up to this number were
+    /// before its interest.
+    Head {
+        /// The room.
+        room: RoomName,
+        /// The origin; this node itself too.
+        origin: OwnerId,
+        /// The last number before.
+        number: u64,
+    },
+    /// The answer to [`Local::Replay`].
+    Replayed {
+        /// The number the asker gave.
+        ticket: u64,
+        /// Events after the positions asked for; ascending per origin.
+        items: Vec<(OwnerId, u64, Message)>,
+        /// Whether these are all.
+        complete: bool,
     },
     /// An event of a local member was not sent to a peer whose link is slow.
     MessageRefused {

@@ -224,6 +224,8 @@ pub struct Messages {
     pub to: u64,
     /// How many of the numbers in between could not be had any more.
     pub lost: u64,
+    /// The ticket of the pull that this answers; zero for none and for pulls that fill a gap.
+    pub ticket: u64,
     /// Number and message of each, ascending.
     pub items: Vec<(u64, Message)>,
 }
@@ -237,8 +239,10 @@ pub struct MessagePull {
     pub room: RoomName,
     /// The last number the asker has.
     pub from: u64,
-    /// The last number it wants.
+    /// The last number it wants; the highest possible for all there are.
     pub to: u64,
+    /// Comes back with the answer, which is then not taken for a gap's; zero for none.
+    pub ticket: u64,
 }
 
 /// Wraps a frame or datagram of `origin` for nodes it cannot reach itself.
@@ -663,6 +667,7 @@ mod tests {
                     base,
                     to: base + 5,
                     lost: 0,
+                    ticket: 0,
                     items,
                 }
             })
@@ -730,6 +735,7 @@ mod tests {
                     room,
                     from,
                     to: from + 3,
+                    ticket: 0,
                 })
             }),
             (owner(), 0..2_u8, node(), bytes(64)).prop_map(|(origin, left, to, inner)| {

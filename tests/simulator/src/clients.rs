@@ -378,11 +378,13 @@ impl World {
         let mut payload = number.to_be_bytes().to_vec();
         payload.resize(bytes.max(8), 0);
         let time = self.time(node);
-        let known: Vec<usize> = self
-            .core(node)
-            .map(|core| core.overview(time))
+        let Some(overview) = self.core(node).map(|core| core.overview(time)) else {
+            return;
+        };
+        let own_boot = overview.boot;
+        let known: Vec<usize> = overview
+            .peers
             .into_iter()
-            .flat_map(|overview| overview.peers)
             .filter(|peer| peer.rooms.contains(&room))
             .filter_map(|peer| Some((self.index_of(&peer.node)?, peer.boot)))
             .filter(|(index, boot)| self.nodes[*index].boots.last() == Some(boot))
@@ -394,7 +396,10 @@ impl World {
                 let life = self.nodes[index].life;
                 let key = (index, life, room.clone());
                 let (_, since) = self.clients.interest.get(&key)?;
-                Some((index, life, *since))
+                let origin = (&self.nodes[node].name, own_boot);
+                self.judge
+                    .heard(index, origin, &room, *since)
+                    .then_some((index, life, *since))
             })
             .collect();
         self.clients.published.insert(

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cursormesh_mesh::proto::event::{CloseCode, Event, LeaveReason, Member, MessageKind};
-use cursormesh_mesh::proto::wire::{Datagram, Frame, Relay};
+use cursormesh_mesh::proto::wire::{Datagram, Frame, OwnerId, Relay};
 use cursormesh_mesh::proto::{ConnId, Input, MemberId, NodeName, RoomName};
 
 use crate::clients::{Stage, grace_us};
@@ -48,6 +48,8 @@ pub(crate) struct Judge {
     disturbed_at: Option<u64>,
     /// Frames that came to a node directly from their origin, to be relayed.
     relayable: BTreeMap<usize, BTreeSet<(NodeName, bytes::Bytes)>>,
+    /// When a node last heard how far an origin's messages in a room are: node, origin, its boot.
+    heads: BTreeMap<(usize, NodeName, u64, RoomName), u64>,
     refused: u64,
     pub(crate) closes: BTreeMap<String, u64>,
     pub(crate) relayed: u64,
@@ -75,7 +77,31 @@ impl Judge {
             }
     }
 
-    pub(crate) fn note_input(&mut self, node: usize, input: &Input) {
+    /// Whether a node has heard of an origin's messages in a room since then.
+    pub(crate) fn heard(
+        &self,
+        node: usize,
+        origin: (&NodeName, u64),
+        room: &RoomName,
+        since: u64,
+    ) -> bool {
+        let key = (node, origin.0.clone(), origin.1, room.clone());
+        self.heads.get(&key).is_some_and(|at| *at >= since)
+    }
+
+    fn note_head(&mut self, now: u64, node: usize, bytes: &[u8]) {
+        if let Ok(Frame::Messages(messages)) = Frame::decode(bytes) {
+            let OwnerId { node: name, boot } = messages.origin;
+            self.heads.insert((node, name, boot, messages.room), now);
+        }
+    }
+
+    pub(crate) fn note_input(&mut self, now: u64, node: usize, input: &Input) {
+        if let Input::Frame { bytes, .. } = input
+            && bytes.first() == Some(&7)
+        {
+            return self.note_head(now, node, bytes);
+        }
         let relay = match input {
             Input::Frame { bytes, .. } if bytes.first() == Some(&9) => match Frame::decode(bytes) {
                 Ok(Frame::Relay(relay)) => relay,
@@ -95,6 +121,8 @@ impl Judge {
                 seen.clear();
             }
             seen.insert((relay.origin.node, relay.inner));
+        } else {
+            self.note_head(now, node, &relay.inner);
         }
     }
 }
@@ -242,7 +270,7 @@ impl World {
             } => {
                 if lost > 0 {
                     self.judge.lost_reported += lost;
-                    if let Some(origin) = self.index_of(&origin) {
+                    if let Some(origin) = self.index_of(&origin.node) {
                         let now = self.now;
                         self.nodes[index]
                             .mirror
@@ -256,12 +284,14 @@ impl World {
                         }
                     }
                 }
-                for item in &items {
+                let origin = origin.node;
+                for (_, item) in &items {
                     let mut number = [0; 8];
                     number.copy_from_slice(&item.payload[..8]);
                     self.judge_message(index, &room, &origin, u64::from_be_bytes(number));
                 }
             }
+            Event::Published { .. } | Event::Head { .. } | Event::Replayed { .. } => {}
             Event::MessageRefused { .. } => self.judge.refused += 1,
             Event::Cursors { room, items } => {
                 self.judge_interest(index, &room, "cursors");

@@ -628,7 +628,7 @@ impl World {
         let time = self.time(index);
         self.note(|| format!("n{index} <- {}", told(&input)));
         if let Some(core) = self.nodes[index].core.as_mut() {
-            self.judge.note_input(index, &input);
+            self.judge.note_input(self.now, index, &input);
             core.handle(time, input);
             self.drain(index);
         }

@@ -16,14 +16,16 @@ use super::Core;
 /// What a ring keeps of a room.
 const RING_MESSAGES: usize = 256;
 const RING_BYTES: usize = 64 * 1024;
-const RING_AGE: Duration = Duration::from_secs(30);
+pub(super) const RING_AGE: Duration = Duration::from_secs(30);
 /// Unsent message bytes to a peer beyond which a link counts as slow.
 const UNSENT_MAX: usize = 256 * 1024;
 /// Payload bytes after which a frame is full.
 const FRAME_PAYLOAD: usize = 48 * 1024;
-/// A gap is asked about again after this long, and given up after that long.
+/// A gap is asked about again after this long.
 const GAP_ASK: Duration = Duration::from_millis(500);
-const GAP_MAX: Duration = Duration::from_secs(2);
+/// A gap is given up after this long with a way to the origin: a stalled link is noticed within 3 s,
+/// its successor is up a second later.
+const GAP_MAX: Duration = Duration::from_secs(5);
 /// Bytes that wait behind one gap.
 const GAP_BYTES: usize = 256 * 1024;
 
@@ -35,6 +37,8 @@ pub(super) struct Messaging {
     rings: BTreeMap<RoomName, Ring>,
     incoming: BTreeMap<RoomName, BTreeMap<OwnerId, Incoming>>,
     gaps: BTreeSet<(RoomName, OwnerId)>,
+    /// Since when this node is interested in a room.
+    interested: BTreeMap<RoomName, Time>,
     /// When to look at a room's ring next.
     expiry: VecDeque<(Time, RoomName)>,
 }
@@ -110,8 +114,11 @@ struct Incoming {
 
 #[derive(Debug)]
 struct Gap {
+    began: Time,
+    /// Since when there is a way to the origin.
     since: Time,
     asked_at: Time,
+    asked: usize,
     waiting: BTreeMap<u64, Messages>,
     bytes: usize,
 }
@@ -164,6 +171,7 @@ impl Core {
         let Some(to) = numbered.last().map(|(number, _)| *number) else {
             return;
         };
+        self.publish_locally(&room, &numbered);
         let nodes: Vec<NodeName> = self
             .watchers
             .get(&room)
@@ -178,6 +186,21 @@ impl Core {
 
     /// Sends a node messages that follow `before`, and with them what could not be sent to it
     /// earlier. What has no way to the node is noted as missed.
+    fn publish_locally(&mut self, room: &RoomName, items: &[(u64, Message)]) {
+        let events = items
+            .iter()
+            .filter(|(_, message)| message.kind == MessageKind::Event);
+        let items: Vec<(u64, Message)> = events.cloned().collect();
+        if !items.is_empty() && self.own.rooms.contains(room) {
+            let (room, origin) = (room.clone(), self.me.clone());
+            self.emit(Event::Published {
+                room,
+                origin,
+                items,
+            });
+        }
+    }
+
     fn send_messages(
         &mut self,
         node: &NodeName,
@@ -204,6 +227,7 @@ impl Core {
             base,
             to,
             lost: 0,
+            ticket: 0,
             items: items.to_vec(),
         };
         if missed {
@@ -219,7 +243,7 @@ impl Core {
 
     /// What the ring of a room has of an origin after `from` and up to `to`, and whether that is all
     /// there was.
-    fn kept(
+    pub(super) fn kept(
         &self,
         room: &RoomName,
         origin: &OwnerId,
@@ -261,6 +285,7 @@ impl Core {
                     base: head,
                     to: head,
                     lost: 0,
+                    ticket: 0,
                     items: Vec::new(),
                 },
             },
@@ -331,10 +356,7 @@ impl Core {
             link.outgoing.bytes -= size(&parcel.body);
             self.counters.messages_out_total += parcel.body.items.len() as u64;
             let frame = Frame::Messages(parcel.body);
-            match parcel.relay_to {
-                None => self.send(conn, Lane::Messages, &frame),
-                Some(node) => self.send_relayed(conn, Lane::Messages, node, &frame),
-            }
+            self.send_along(conn, parcel.relay_to, &frame);
         }
     }
 
@@ -410,6 +432,7 @@ impl Core {
             .messages
             .gaps
             .contains(&(frame.room.clone(), frame.origin.clone()));
+        let asked = asked || self.replays.awaits(frame.ticket, &frame.origin);
         if frame.origin.node == self.me.node || (frame.origin.node != *said_by && !asked) {
             // A late answer of a third party to a pull that somebody else answered first.
             return;
@@ -417,7 +440,11 @@ impl Core {
         if !self.adopt(&frame.origin) || !self.own.rooms.contains(&frame.room) {
             return;
         }
-        self.take_messages(frame);
+        if frame.ticket == 0 {
+            self.take_messages(frame);
+        } else {
+            self.replay_answer(frame);
+        }
     }
 
     fn take_messages(&mut self, frame: Messages) {
@@ -430,6 +457,13 @@ impl Core {
             .incoming
             .entry(frame.room.clone())
             .or_default();
+        if !origins.contains_key(&frame.origin) {
+            self.out.push_back(super::super::Output::Event(Event::Head {
+                room: frame.room.clone(),
+                origin: frame.origin.clone(),
+                number: frame.base,
+            }));
+        }
         let state = origins.entry(frame.origin.clone()).or_insert(Incoming {
             last: frame.base,
             gap: None,
@@ -444,8 +478,10 @@ impl Core {
             return;
         }
         let gap = state.gap.get_or_insert_with(|| Gap {
+            began: now,
             since: now,
-            asked_at: Time(0),
+            asked_at: now,
+            asked: 0,
             waiting: BTreeMap::new(),
             bytes: 0,
         });
@@ -503,11 +539,11 @@ impl Core {
         let mut items = Vec::with_capacity(fresh.len());
         for (number, message) in fresh {
             ring.keep(now, &frame.origin, floor, number, message.clone());
-            items.push(message);
+            items.push((number, message));
         }
         self.emit(Event::Messages {
             room: frame.room,
-            origin: frame.origin.node,
+            origin: frame.origin,
             items,
             lost: frame.lost,
         });
@@ -545,40 +581,56 @@ impl Core {
         }
     }
 
-    /// Asks the origin, else any linked node that is interested in the room.
+    /// Asks the origin, then linked nodes that are interested in the room, in turn.
     fn ask_for_gap(&mut self, key: &(RoomName, OwnerId)) {
         let (room, origin) = key;
         let now = self.now;
-        let Some((from, to)) = self.gap_range(key, now) else {
+        let Some((from, to, asked)) = self.gap_range(key, now) else {
             return;
         };
-        let direct = self.link_to(&origin.node).map(|(conn, _)| conn);
         let others = self.watchers.get(room).into_iter().flatten();
-        let any = others
-            .filter_map(|node| self.link_to(node))
-            .map(|(conn, _)| conn)
-            .next();
-        if let Some(conn) = direct.or(any) {
-            let frame = Frame::MessagePull(MessagePull {
-                origin: origin.clone(),
-                room: room.clone(),
-                from,
-                to,
-            });
-            self.send(conn, Lane::Messages, &frame);
+        let ways: Vec<(ConnId, Option<NodeName>)> = self
+            .route(&origin.node)
+            .into_iter()
+            .chain(others.filter_map(|node| Some((self.link_to(node)?.0, None))))
+            .collect();
+        let Some((conn, relay_to)) = ways.get(asked % ways.len().max(1)).cloned() else {
+            return;
+        };
+        let frame = Frame::MessagePull(MessagePull {
+            origin: origin.clone(),
+            room: room.clone(),
+            from,
+            to,
+            ticket: 0,
+        });
+        self.send_along(conn, relay_to, &frame);
+    }
+
+    fn send_along(&mut self, conn: ConnId, relay_to: Option<NodeName>, frame: &Frame) {
+        match relay_to {
+            None => self.send(conn, Lane::Messages, frame),
+            Some(node) => self.send_relayed(conn, Lane::Messages, node, frame),
         }
     }
 
-    fn gap_range(&mut self, key: &(RoomName, OwnerId), now: Time) -> Option<(u64, u64)> {
+    fn gap_range(&mut self, key: &(RoomName, OwnerId), now: Time) -> Option<(u64, u64, usize)> {
         let state = self.messages.incoming.get_mut(&key.0)?.get_mut(&key.1)?;
         let gap = state.gap.as_mut()?;
         gap.asked_at = now;
-        Some((state.last, *gap.waiting.first_key_value()?.0))
+        gap.asked += 1;
+        Some((state.last, *gap.waiting.first_key_value()?.0, gap.asked - 1))
     }
 
-    /// Answers a pull from the ring.
-    pub(super) fn messages_pulled(&mut self, conn: ConnId, pull: &MessagePull) {
+    /// Answers a pull from the ring; one that came through a relay, through one.
+    pub(super) fn messages_pulled(&mut self, asker: &NodeName, pull: &MessagePull) {
+        let Some((conn, relay_to)) = self.route(asker) else {
+            return;
+        };
         let (complete, items) = self.kept(&pull.room, &pull.origin, pull.from, pull.to);
+        // A client that was away for less than a ring's age missed nothing of who said nothing since.
+        let silent = pull.ticket != 0 && pull.origin == self.me;
+        let complete = complete || (silent && !self.is_kept(&pull.room, &pull.origin));
         // One that is not the origin answers only if it can answer in full: the origin may yet.
         if !complete && pull.origin != self.me {
             return;
@@ -589,9 +641,10 @@ impl Core {
             base: pull.from,
             to: pull.to,
             lost: u64::from(!complete),
+            ticket: pull.ticket,
             items,
         });
-        self.send(conn, Lane::Messages, &frame);
+        self.send_along(conn, relay_to, &frame);
     }
 
     pub(super) fn check_message_gaps(&mut self) {
@@ -622,8 +675,11 @@ impl Core {
                 self.messages.gaps.remove(&key);
                 continue;
             };
-            let (since, asked_at) = (gap.since, gap.asked_at);
-            if now.since(since) >= GAP_MAX {
+            let (began, since, asked_at) = (gap.began, gap.since, gap.asked_at);
+            let waits = self.is_visible(&key.1) && self.route(&key.1.node).is_none();
+            if waits && now.since(began) < RING_AGE {
+                self.wait_for_origin(&key);
+            } else if now.since(since) >= GAP_MAX || !self.is_visible(&key.1) {
                 self.give_up_gap(&key);
             } else if now.since(asked_at) >= GAP_ASK {
                 self.ask_for_gap(&key);
@@ -638,6 +694,19 @@ impl Core {
             .get(&key.1)?
             .gap
             .as_ref()
+    }
+
+    /// Without a way to the origin nothing new comes from it either: waiting delays nobody.
+    fn wait_for_origin(&mut self, key: &(RoomName, OwnerId)) {
+        let now = self.now;
+        if let Some(gap) = self
+            .messages
+            .incoming
+            .get_mut(&key.0)
+            .and_then(|origins| origins.get_mut(&key.1)?.gap.as_mut())
+        {
+            gap.since = now;
+        }
     }
 
     /// Nobody had what is missing: go on behind it, and say so.
@@ -665,8 +734,33 @@ impl Core {
         self.close_gap(key);
     }
 
+    /// This node has clients in a room; says from which of its own numbers on they hear events.
+    pub(super) fn begin_incoming(&mut self, room: &RoomName) {
+        self.messages.interested.insert(room.clone(), self.now);
+        let number = self.messages.last;
+        let (room, origin) = (room.clone(), self.me.clone());
+        self.emit(Event::Head {
+            room,
+            origin,
+            number,
+        });
+    }
+
+    /// How long this node has been interested in a room.
+    pub(super) fn interested_for(&self, room: &RoomName) -> Option<Duration> {
+        let since = self.messages.interested.get(room)?;
+        Some(self.now.since(*since))
+    }
+
+    /// Whether the room's ring knows of an origin's messages.
+    pub(super) fn is_kept(&self, room: &RoomName, origin: &OwnerId) -> bool {
+        let ring = self.messages.rings.get(room);
+        ring.is_some_and(|ring| ring.floors.contains_key(origin))
+    }
+
     /// This node has no more clients in a room.
     pub(super) fn forget_incoming(&mut self, room: &RoomName) {
+        self.messages.interested.remove(room);
         self.messages.incoming.remove(room);
         self.messages.gaps.retain(|(other, _)| other != room);
     }
@@ -716,6 +810,7 @@ fn split(mut body: Messages) -> Vec<Messages> {
             base: last,
             to: body.to,
             lost: 0,
+            ticket: 0,
             items: later,
         };
         body.to = last;

@@ -120,6 +120,7 @@ impl Core {
             return;
         }
         if wanted {
+            self.begin_incoming(&room);
             self.write(Op::Watch(room));
         } else {
             self.forget_incoming(&room);

@@ -189,6 +189,9 @@ impl Core {
                 Some(Ok(Frame::Messages(messages))) => {
                     self.messages_frame(conn, Some(&relay.origin), messages);
                 }
+                Some(Ok(Frame::MessagePull(pull))) => {
+                    self.messages_pulled(&relay.origin.node, &pull);
+                }
                 _ => self.counters.relay_dropped_total += 1,
             };
         }

@@ -274,7 +274,7 @@ impl Mesh {
                 _ => None,
             })
             .flatten()
-            .map(|message| message.payload)
+            .map(|(_, message)| message.payload)
             .collect()
     }
 }
@@ -790,4 +790,103 @@ fn a_slow_link_gets_the_newest_of_each_sender_and_the_queue_stays_bounded() {
         }
     }
     assert_eq!(newest, Some(255));
+}
+
+fn event(n: u32) -> Local {
+    let message = Message {
+        kind: MessageKind::Event,
+        ..text(n)
+    };
+    Local::Messages {
+        room: room("a"),
+        items: vec![message],
+    }
+}
+
+/// What a client that was away gets on a node: the payloads, and whether they are all.
+fn replayed(mesh: &mut Mesh, index: usize, seen: Vec<(OwnerId, u64)>) -> (Vec<Bytes>, bool) {
+    mesh.events(index);
+    let (ticket, room) = (7, room("a"));
+    let away = Duration::from_secs(5);
+    mesh.local(
+        index,
+        Local::Replay {
+            ticket,
+            room,
+            seen,
+            away,
+        },
+    );
+    mesh.run(2_000 * MS);
+    let answer = mesh
+        .events(index)
+        .into_iter()
+        .find_map(|event| match event {
+            Event::Replayed {
+                ticket: 7,
+                items,
+                complete,
+            } => Some((items, complete)),
+            _ => None,
+        });
+    let (items, complete) = answer.unwrap();
+    let payloads = items.into_iter().map(|(_, _, message)| message.payload);
+    (payloads.collect(), complete)
+}
+
+#[test]
+fn events_come_back_to_their_own_node_with_their_numbers() {
+    let mut mesh = Mesh::linked(2);
+    mesh.local(0, watch("a"));
+    mesh.local(0, event(1));
+    let numbers: Vec<u64> = mesh
+        .events(0)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Published { items, .. } => Some(items[0].0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(numbers, [1]);
+}
+
+#[test]
+fn a_client_that_comes_back_on_a_node_without_interest_gets_what_it_missed_from_the_origin() {
+    let mut mesh = Mesh::linked(3);
+    mesh.local(0, watch("a"));
+    mesh.local(1, watch("a"));
+    mesh.run(200 * MS);
+    (1..=4).for_each(|n| mesh.local(0, event(n)));
+    mesh.local(2, watch("a"));
+    mesh.run(200 * MS);
+    let origin = OwnerId {
+        node: name(0),
+        boot: 1_000,
+    };
+    let seen = vec![(origin, 2)];
+    assert_eq!(
+        replayed(&mut mesh, 2, seen),
+        (
+            vec![Bytes::from_static(b"3"), Bytes::from_static(b"4")],
+            true
+        )
+    );
+}
+
+#[test]
+fn what_a_dead_origin_said_is_replayed_by_who_heard_it() {
+    let mut mesh = Mesh::linked(3);
+    mesh.local(1, watch("a"));
+    mesh.local(2, watch("a"));
+    mesh.run(200 * MS);
+    (1..=3).for_each(|n| mesh.local(0, event(n)));
+    mesh.run(100 * MS);
+    mesh.kill(0);
+    let origin = OwnerId {
+        node: name(0),
+        boot: 1_000,
+    };
+    let (events, complete) = replayed(&mut mesh, 1, vec![(origin, 1)]);
+    assert_eq!(events, [Bytes::from_static(b"2"), Bytes::from_static(b"3")]);
+    assert!(complete);
 }
