@@ -7,6 +7,7 @@ mod cursors;
 mod digest;
 mod fold;
 mod heartbeat;
+mod late;
 mod links;
 mod messages;
 mod overview;
@@ -112,6 +113,7 @@ pub struct Core {
     cursors: cursors::Cursors,
     relay: relay::Relaying,
     replays: replay::Replays,
+    late: late::LateLeaves,
 }
 
 macro_rules! counters {
@@ -196,6 +198,7 @@ impl Core {
             cursors: cursors::Cursors::default(),
             relay: relay::Relaying::default(),
             replays: replay::Replays::default(),
+            late: late::LateLeaves::default(),
             me,
             config,
         };
@@ -274,6 +277,7 @@ impl Core {
             self.check_moving();
             self.check_pulls();
             self.check_message_gaps();
+            self.release_leaves();
             self.finish_replays();
             self.check_relays();
             self.check_about();

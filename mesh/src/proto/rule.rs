@@ -59,6 +59,8 @@ pub enum Rule {
     RelayUsed,
     /// SWIM's needless "you are down" to a healthy member is withheld.
     SwimGuard,
+    /// A leave does not overtake the member's last messages.
+    LeaveFollowsMessages,
     /// The grace period ends with a leave.
     GraceEnds,
 }

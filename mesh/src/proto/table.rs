@@ -73,7 +73,7 @@ impl Table {
                 self.handles.insert(handle, member);
                 Ok(Touched::Member(member, None))
             }
-            Op::Leave { member, reason } => {
+            Op::Leave { member, reason, .. } => {
                 self.forget(member);
                 Ok(Touched::Member(member, Some(reason)))
             }

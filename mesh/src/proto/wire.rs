@@ -113,6 +113,9 @@ pub enum Op {
         member: MemberId,
         /// Why.
         reason: LeaveReason,
+        /// The last message of this owner in the member's room before it left; zero for none.
+        /// Messages travel on a lane of their own, and the leave is not to overtake them.
+        after: u64,
     },
     /// A member was taken over by another node at this epoch.
     Moved {
@@ -615,7 +618,11 @@ mod tests {
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
             row().prop_map(Op::Put),
-            (member(), reason()).prop_map(|(member, reason)| Op::Leave { member, reason }),
+            (member(), reason()).prop_map(|(member, reason)| Op::Leave {
+                member,
+                reason,
+                after: 3
+            }),
             (member(), room(), any::<u32>(), node()).prop_map(|(member, room, epoch, to)| {
                 Op::Moved {
                     member,

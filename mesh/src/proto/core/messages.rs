@@ -25,7 +25,7 @@ const FRAME_PAYLOAD: usize = 48 * 1024;
 const GAP_ASK: Duration = Duration::from_millis(500);
 /// A gap is given up after this long with a way to the origin: a stalled link is noticed within 3 s,
 /// its successor is up a second later.
-const GAP_MAX: Duration = Duration::from_secs(5);
+pub(super) const GAP_MAX: Duration = Duration::from_secs(5);
 /// Bytes that wait behind one gap.
 const GAP_BYTES: usize = 256 * 1024;
 
@@ -442,6 +442,7 @@ impl Core {
         }
         if frame.ticket == 0 {
             self.take_messages(frame);
+            self.release_leaves();
         } else {
             self.replay_answer(frame);
         }
@@ -744,6 +745,21 @@ impl Core {
             origin,
             number,
         });
+    }
+
+    /// The last number this node gave in a room, while the room is used.
+    pub(super) fn own_head(&self, room: &RoomName) -> u64 {
+        self.messages
+            .rings
+            .get(room)
+            .map_or(0, |ring| ring.own_last)
+    }
+
+    /// How far an origin's messages in a room have been delivered here.
+    pub(super) fn delivered(&self, room: &RoomName, origin: &OwnerId) -> u64 {
+        let origins = self.messages.incoming.get(room);
+        let state = origins.and_then(|origins| origins.get(origin));
+        state.map_or(0, |state| state.last)
     }
 
     /// How long this node has been interested in a room.

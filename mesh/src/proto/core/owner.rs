@@ -96,7 +96,12 @@ impl Core {
                 reason,
             }
         } else {
-            Op::Leave { member, reason }
+            let after = self.own_head(&row.room.clone());
+            Op::Leave {
+                member,
+                reason,
+                after,
+            }
         };
         self.cursors.forget(member);
         self.write(op);
@@ -153,6 +158,7 @@ impl Core {
                 self.write(Op::Leave {
                     member,
                     reason: LeaveReason::Closed,
+                    after: 0,
                 });
             }
         }

@@ -142,6 +142,7 @@ impl Core {
             let leave = super::super::wire::Op::Leave {
                 member: *member,
                 reason: LeaveReason::NodeLost,
+                after: 0,
             };
             // Taking something out of a table never exceeds a limit.
             let _ = replica.table.apply(leave);
@@ -434,10 +435,15 @@ impl Core {
         let mut members: BTreeMap<MemberId, LeaveReason> = BTreeMap::new();
         let mut too_many = false;
         for op in ops.into_iter().skip(skip) {
+            let early = self.is_ahead_of_messages(&owner, &op);
             let Some(replica) = self.replicas.get_mut(&owner) else {
                 return;
             };
             match replica.table.apply(op) {
+                Ok(Touched::Member(member, reason)) if early.is_some() => {
+                    members.remove(&member);
+                    self.postpone(member, &owner, early, reason.unwrap_or(LeaveReason::Closed));
+                }
                 Ok(Touched::Member(member, reason)) => {
                     members.insert(member, reason.unwrap_or(LeaveReason::Closed));
                 }
@@ -461,6 +467,7 @@ impl Core {
 
     /// Something an owner says of a member changed.
     pub(super) fn touched(&mut self, owner: &OwnerId, member: MemberId, reason: LeaveReason) {
+        self.late.remove(member);
         let Some(replica) = self.replicas.get_mut(owner) else {
             return;
         };

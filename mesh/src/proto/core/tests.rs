@@ -890,3 +890,55 @@ fn what_a_dead_origin_said_is_replayed_by_who_heard_it() {
     assert_eq!(events, [Bytes::from_static(b"2"), Bytes::from_static(b"3")]);
     assert!(complete);
 }
+
+#[test]
+fn a_leave_that_overtakes_the_last_message_waits_for_it() {
+    let mut mesh = Mesh::linked(2);
+    mesh.local(1, watch("a"));
+    mesh.local(0, Local::Join(row(9, "a")));
+    mesh.run(200 * MS);
+    mesh.events(1);
+    let mut held = Vec::new();
+    let core = &mut mesh.nodes[0].core;
+    core.handle(mesh.now, Input::Local(texts(0..1)));
+    let (member, reason) = (member(9), LeaveReason::Closed);
+    core.handle(
+        mesh.now.after(60 * MS),
+        Input::Local(Local::Leave { member, reason }),
+    );
+    let mut outputs = Vec::new();
+    while let Some(output) = mesh.nodes[0].core.poll_output() {
+        outputs.push(output);
+    }
+    let mut todo = VecDeque::new();
+    for output in outputs {
+        match output {
+            Output::Send {
+                lane: Lane::Messages,
+                ..
+            } => held.push(output),
+            other => mesh.output(0, other, &mut todo),
+        }
+    }
+    for (index, input) in todo {
+        mesh.input(index, input);
+    }
+    mesh.run(200 * MS);
+    assert_eq!(mesh.shown(1), [member]);
+    let mut todo = VecDeque::new();
+    held.into_iter()
+        .for_each(|output| mesh.output(0, output, &mut todo));
+    for (index, input) in todo {
+        mesh.input(index, input);
+    }
+    let order: Vec<&str> = mesh
+        .events(1)
+        .iter()
+        .filter_map(|event| match event {
+            Event::Messages { .. } => Some("message"),
+            Event::Left { .. } => Some("left"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, ["message", "left"]);
+}
