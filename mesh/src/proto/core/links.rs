@@ -460,6 +460,7 @@ impl Core {
             });
         }
         self.touch(&owner);
+        self.drop_detour(&owner);
         self.check_visibility();
         self.check_relays();
         self.send_members(conn);

@@ -15,6 +15,8 @@ use super::owner::DELTA_BYTES;
 
 /// A pull is asked anew after this long without a part.
 const PULL_PATIENCE: Duration = Duration::from_secs(5);
+/// The same before the first part: whoever was asked may have had nothing new.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// An owner with a direct link pushes by itself; a third party's word that this node is behind
 /// counts only if it stays behind for this long.
 const BEHIND_PATIENCE: Duration = Duration::from_millis(800);
@@ -114,13 +116,29 @@ impl Core {
     pub(super) fn check_pulls(&mut self) {
         let now = self.now;
         for replica in self.replicas.values_mut() {
-            if replica
-                .pull
-                .as_ref()
-                .is_some_and(|pull| now.since(pull.heard_at) >= PULL_PATIENCE)
-            {
+            let given_up = replica.pull.as_ref().is_some_and(|pull| {
+                let patience = if pull.is_assembling() {
+                    PULL_PATIENCE
+                } else {
+                    ANSWER_PATIENCE
+                };
+                now.since(pull.heard_at) >= patience
+            });
+            if given_up {
                 replica.pull = None;
             }
+        }
+    }
+
+    /// The owner itself is linked now: an unanswered pull from somebody else need not be waited for.
+    pub(super) fn drop_detour(&mut self, owner: &OwnerId) {
+        if let Some(replica) = self.replicas.get_mut(owner)
+            && replica
+                .pull
+                .as_ref()
+                .is_some_and(|pull| !pull.is_assembling())
+        {
+            replica.pull = None;
         }
     }
 
