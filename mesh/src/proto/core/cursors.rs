@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::event::{Cursor, Event};
+use super::super::event::{Cursor, Event, Member};
 use super::super::identity::{ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::rule::Rule;
 use super::super::wire::{CursorRecord, DATAGRAM_BYTES_MAX, Datagram, OwnerId};
@@ -183,12 +183,12 @@ impl Core {
             .filter_map(|member| self.cursors.out.get(member))
             .map(|own| own.record)
             .collect();
-        self.send_records(conn, &records);
+        self.send_records(conn, None, &records);
     }
 
     /// A node began to watch a room: where everybody here is.
     pub(super) fn send_current_cursors(&mut self, node: &NodeName, room: &RoomName) {
-        let Some((conn, _)) = self.link_to(node) else {
+        let Some((conn, relay_to)) = self.route(node) else {
             return;
         };
         let members = self.cursors.rooms.get(room).into_iter().flatten();
@@ -196,7 +196,34 @@ impl Core {
             .filter_map(|member| self.cursors.out.get(member))
             .map(|own| own.record)
             .collect();
-        self.send_records(conn, &records);
+        self.send_records(conn, relay_to.as_ref(), &records);
+        self.resend_all(room);
+    }
+
+    /// What was sent once to a newcomer may have been lost: it is sent again as if it had moved.
+    fn resend_all(&mut self, room: &RoomName) {
+        if !self.holds(Rule::CursorResent) {
+            return;
+        }
+        let now = self.now;
+        let members: Vec<MemberId> = self
+            .cursors
+            .rooms
+            .get(room)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        for member in members {
+            let Some(own) = self.cursors.out.get_mut(&member) else {
+                continue;
+            };
+            let before = std::mem::replace(&mut own.moved_at, now);
+            self.cursors.drop_resends(member, before);
+            self.cursors
+                .resends
+                .insert((now.after(RESEND_AFTER[0]), member, 0));
+        }
     }
 
     /// After a link came up: where everybody is, in all rooms the node is known to watch.
@@ -217,13 +244,21 @@ impl Core {
         }
     }
 
-    fn send_records(&mut self, conn: ConnId, records: &[CursorRecord]) {
+    fn send_records(
+        &mut self,
+        conn: ConnId,
+        relay_to: Option<&NodeName>,
+        records: &[CursorRecord],
+    ) {
         if records.is_empty() {
             return;
         }
         self.counters.cursors_out_total += records.len() as u64;
         for batch in batches(self.me.boot, records.iter().copied()) {
-            self.send_datagram(conn, batch, false);
+            match relay_to {
+                None => self.send_datagram(conn, batch, false),
+                Some(node) => self.send_datagram_relayed(conn, node.clone(), batch),
+            }
         }
     }
 
@@ -264,6 +299,27 @@ impl Core {
         let handle = shown.row.handle;
         if let Some((_, record)) = self.cursors.held.remove(&(owner.clone(), handle)) {
             self.cursor_batch(&owner, &[record]);
+        }
+    }
+
+    /// Clients forget where a member was when it is gone: it may be said again.
+    pub(super) fn forget_seen(&mut self, gone: &Member) {
+        let owner = OwnerId {
+            node: gone.node.clone(),
+            boot: gone.boot,
+        };
+        if let Some(replica) = self.replicas.get_mut(&owner) {
+            replica.seen.remove(&gone.row.member);
+        }
+    }
+
+    /// No client of this node is in a room any more: the next one knows no positions.
+    pub(super) fn forget_seen_in(&mut self, room: &RoomName) {
+        for replica in self.replicas.values_mut() {
+            let table = &replica.table;
+            replica
+                .seen
+                .retain(|member, _| table.row(*member).is_some_and(|row| row.room != *room));
         }
     }
 
@@ -321,11 +377,12 @@ impl Core {
             return;
         }
         let key = (origin.clone(), record.handle);
-        let newer = match self.cursors.held.get(&key) {
-            Some((_, held)) => is_newer(record, (held.epoch, held.seq)),
+        // The same position again waits anew: it was sent again because it is the last one.
+        let takes = match self.cursors.held.get(&key) {
+            Some((_, held)) => !is_newer(*held, (record.epoch, record.seq)),
             None => self.cursors.held.len() < HELD_MAX,
         };
-        if newer {
+        if takes {
             self.cursors.held.insert(key, (self.now, record));
         }
     }

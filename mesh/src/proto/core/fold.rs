@@ -157,12 +157,11 @@ impl Core {
     }
 
     /// A member is on its way to another node: it stays shown until that node's row arrives. If
-    /// that row was there already, it is the node that went away.
+    /// that row or a later one was there already, its node went away.
     fn keep_moving(&mut self, member: MemberId, epoch: u32, to: &NodeName) {
-        let arrived = self
-            .fold
-            .get(member)
-            .is_some_and(|shown| shown.node == *to && shown.row.epoch >= epoch);
+        let arrived = self.fold.get(member).is_some_and(|shown| {
+            shown.row.epoch > epoch || (shown.row.epoch == epoch && shown.node == *to)
+        });
         if arrived || !self.holds(Rule::MovedKeepsShowing) {
             return self.hide(member, LeaveReason::NodeLost);
         }
@@ -190,6 +189,7 @@ impl Core {
     fn hide(&mut self, member: MemberId, reason: LeaveReason) {
         self.fold.moving.remove(&member);
         if let Some(before) = self.fold.shown.remove(&member) {
+            self.forget_seen(&before);
             self.emit(Event::Left {
                 room: before.row.room,
                 member,

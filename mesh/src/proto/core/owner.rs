@@ -129,6 +129,7 @@ impl Core {
             self.write(Op::Watch(room));
         } else {
             self.forget_incoming(&room);
+            self.forget_seen_in(&room);
             self.write(Op::Unwatch(room));
         }
     }

@@ -127,6 +127,7 @@ impl Core {
             if fresh {
                 self.push_through_relays();
                 self.send_heads(node);
+                self.send_all_current_cursors(node);
             }
         }
     }
