@@ -34,6 +34,8 @@ const GAP_BYTES: usize = 256 * 1024;
 pub(super) struct Messaging {
     /// The last number this node gave.
     last: u64,
+    /// No ring that was dropped had a later number of this node.
+    forgotten: u64,
     rings: BTreeMap<RoomName, Ring>,
     incoming: BTreeMap<RoomName, BTreeMap<OwnerId, Incoming>>,
     gaps: BTreeSet<(RoomName, OwnerId)>,
@@ -147,7 +149,7 @@ impl Core {
         let ring = self.messages.rings.entry(room.clone()).or_default();
         // A ring that is new may have had messages before; those are not in it.
         let before = if ring.own_last == 0 {
-            self.messages.last
+            self.messages.forgotten
         } else {
             ring.own_last
         };
@@ -330,7 +332,7 @@ impl Core {
     fn head(&self, room: &RoomName) -> u64 {
         match self.messages.rings.get(room) {
             Some(ring) if ring.own_last > 0 => ring.own_last,
-            _ => self.messages.last,
+            _ => self.messages.forgotten,
         }
     }
 
@@ -633,7 +635,14 @@ impl Core {
         let silent = pull.ticket != 0 && pull.origin == self.me;
         let complete = complete || (silent && !self.is_kept(&pull.room, &pull.origin));
         // One that is not the origin answers only if it can answer in full: the origin may yet.
-        if !complete && pull.origin != self.me {
+        let reached = self
+            .messages
+            .incoming
+            .get(&pull.room)
+            .and_then(|origins| origins.get(&pull.origin))
+            .is_some_and(|state| state.last >= pull.to);
+        let reached = reached || pull.to == u64::MAX;
+        if pull.origin != self.me && !(complete && reached) {
             return;
         }
         let frame = Frame::Messages(Messages {
@@ -665,6 +674,7 @@ impl Core {
                         .expiry
                         .push_back((kept.at.after(RING_AGE), room)),
                     None => {
+                        self.messages.forgotten = self.messages.forgotten.max(ring.own_last);
                         self.messages.rings.remove(&room);
                     }
                 }
@@ -778,6 +788,11 @@ impl Core {
     pub(super) fn forget_incoming(&mut self, room: &RoomName) {
         self.messages.interested.remove(room);
         self.messages.incoming.remove(room);
+        if let Some(ring) = self.messages.rings.get_mut(room) {
+            // From now on it misses what others say: it is complete for this node alone.
+            let me = &self.me;
+            ring.floors.retain(|origin, _| origin == me);
+        }
         self.messages.gaps.retain(|(other, _)| other != room);
     }
 
