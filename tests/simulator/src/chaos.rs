@@ -270,7 +270,12 @@ impl Chaos {
                     self.after(wait, Act::Flap(a, b, left.saturating_sub(1), !cut));
                 }
             }
-            Act::Notice(member, attachment) => self.world.break_attachment(member, attachment),
+            Act::Notice(member, attachment) => {
+                if self.world.is_stopped(member, attachment) {
+                    return self.after(SECOND, Act::Notice(member, attachment));
+                }
+                self.world.break_attachment(member, attachment);
+            }
             Act::Return(member) => self.world.come_back(member),
             Act::Attach(member, node) => {
                 if self.world.is_resumable(member) && self.world.is_up(node) {
@@ -572,18 +577,21 @@ impl Chaos {
     /// Ends every fault; what was planned for clients that are on their way still happens.
     fn heal(&mut self) {
         let rest = std::mem::take(&mut self.plan);
+        let mut notices = Vec::new();
         for act in rest.into_values() {
             match act {
+                Act::Notice(..) => notices.push(act),
                 Act::Start(_)
                 | Act::Resume(_)
                 | Act::HealOne(..)
                 | Act::Restore(..)
-                | Act::Fast(_)
-                | Act::Notice(..) => self.act(act),
+                | Act::Fast(_) => self.act(act),
                 Act::Flap(a, b, _, true) => self.world.heal_both(a, b),
                 _ => {}
             }
         }
+        self.world.run_for(100 * MS);
+        notices.into_iter().for_each(|act| self.act(act));
         for a in 0..self.world.node_count() {
             for b in 0..self.world.node_count() {
                 if a != b {

@@ -136,12 +136,13 @@ impl Clients {
         self.interest.retain(|(n, _, _), _| *n != node);
     }
 
-    pub(crate) fn node_leaves(&mut self, node: usize, life: u32, now: u64) {
+    /// A node leaves; what it had may be shown until then.
+    pub(crate) fn node_leaves(&mut self, node: usize, life: u32, now: u64, until: u64) {
         for client in self.members.values_mut() {
             for attachment in &mut client.attachments {
                 if attachment.node == node && attachment.life == life && attachment.is_there(now) {
                     attachment.stage = Stage::Departed;
-                    attachment.changed_at = now;
+                    attachment.changed_at = until;
                 }
             }
         }
@@ -278,7 +279,9 @@ impl World {
         let attachment = &mut client.attachments[index];
         let node = attachment.node;
         let same_life = self.nodes[node].life == attachment.life;
-        if attachment.stage != Stage::Open || !same_life || self.nodes[node].core.is_none() {
+        let process = &self.nodes[node];
+        let up = process.core.is_some() && !process.paused && !process.leaving;
+        if attachment.stage != Stage::Open || !same_life || !up {
             return;
         }
         attachment.stage = if resumable {
@@ -290,6 +293,14 @@ impl World {
         attachment.broke = true;
         self.local(node, Local::Break { member });
         self.unwatch(node, &room);
+    }
+
+    /// Whether the process that an attachment is at is stopped for now.
+    pub fn is_stopped(&self, member: MemberId, index: usize) -> bool {
+        self.clients.members.get(&member).is_some_and(|client| {
+            let at = &client.attachments[index];
+            self.nodes[at.node].life == at.life && self.nodes[at.node].paused
+        })
     }
 
     /// A member whose connection broke is back on the same node within the grace period.

@@ -31,6 +31,8 @@ pub(crate) struct Mirror {
     /// The last position of each member, who owned it then, and when it came.
     pub(crate) cursors: BTreeMap<MemberId, (u64, NodeName, u64, u64)>,
     applied: BTreeMap<(NodeName, u64), u64>,
+    /// Nodes whose rows are shown.
+    visible: BTreeSet<NodeName>,
     /// How often SWIM's verdict on each node changed.
     pub(crate) verdicts: BTreeMap<NodeName, (u32, u32)>,
 }
@@ -252,7 +254,7 @@ impl World {
                 room,
                 member,
                 reason,
-            } => match self.nodes[index].mirror.shown.remove(&member) {
+            } => match self.forget(index, member) {
                 None => self.violation(format!("{name}: {member} left, but was not there")),
                 Some(before) => {
                     if before.row.room != room {
@@ -276,8 +278,10 @@ impl World {
                             .mirror
                             .lost
                             .insert((origin, room.clone()), now);
-                        let both = self.is_up(origin);
-                        if self.judge.lossless && both {
+                        // A node that is out of sight may be dead: what is missing is given up.
+                        let from = &self.nodes[origin].name;
+                        let seen = self.nodes[index].mirror.visible.contains(from);
+                        if self.judge.lossless && self.is_up(origin) && seen {
                             let from = &self.nodes[origin].name;
                             let text = format!("{name}: messages of {from} were lost");
                             self.violation(text);
@@ -301,11 +305,32 @@ impl World {
                 }
             }
             Event::Membership { node, alive } => self.judge_verdict(index, &node, alive),
-            Event::LinkUp { .. }
-            | Event::LinkDown { .. }
-            | Event::Refused { .. }
-            | Event::Visibility { .. } => {}
+            Event::Visibility {
+                node,
+                boot,
+                visible,
+            } => {
+                let newest = self
+                    .index_of(&node)
+                    .and_then(|other| self.nodes[other].boots.last());
+                if newest.is_some_and(|newest| *newest <= boot) {
+                    let seen = &mut self.nodes[index].mirror.visible;
+                    if visible {
+                        seen.insert(node);
+                    } else {
+                        seen.remove(&node);
+                    }
+                }
+            }
+            Event::LinkUp { .. } | Event::LinkDown { .. } | Event::Refused { .. } => {}
         }
+    }
+
+    /// Clients forget a member that left, and where it was.
+    fn forget(&mut self, index: usize, member: MemberId) -> Option<Member> {
+        let mirror = &mut self.nodes[index].mirror;
+        mirror.cursors.remove(&member);
+        mirror.shown.remove(&member)
     }
 
     fn judge_verdict(&mut self, index: usize, node: &NodeName, alive: bool) {

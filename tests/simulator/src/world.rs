@@ -325,7 +325,8 @@ impl World {
         let (life, boots) = (node.life, node.boots.clone());
         let linger_us = u64::try_from(linger.as_micros()).unwrap_or(u64::MAX);
         self.note(|| format!("n{index} LEAVES, linger {linger:?}"));
-        self.clients.node_leaves(index, life, self.now);
+        let until = self.now + LEAVING + linger_us;
+        self.clients.node_leaves(index, life, self.now, until);
         self.expect_gone(index, boots, LEAVING + linger_us);
         self.give(index, life, Input::Leave { linger });
         self.at(self.now + LEAVING, Due::Left(index, life));
