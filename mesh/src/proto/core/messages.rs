@@ -92,8 +92,9 @@ impl Ring {
     fn drop_oldest(&mut self) {
         if let Some(kept) = self.items.pop_front() {
             self.bytes -= kept.message.payload.len();
-            let floor = self.floors.entry(kept.origin).or_insert(0);
-            *floor = (*floor).max(kept.number);
+            if let Some(floor) = self.floors.get_mut(&kept.origin) {
+                *floor = (*floor).max(kept.number);
+            }
         }
     }
 }
