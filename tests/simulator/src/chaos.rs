@@ -182,10 +182,13 @@ impl Chaos {
         self.after(3 * SECOND, Act::Cursor);
         self.after(4 * SECOND, Act::Message);
         self.after(WARM_UP, Act::Fault);
-        while let Some(((at, _), act)) = self.plan.pop_first() {
+        while let Some((at, _)) = self.plan.keys().next().copied() {
             if at > self.heal_at {
                 break;
             }
+            let Some((_, act)) = self.plan.pop_first() else {
+                break;
+            };
             self.world.run_until(at);
             self.act(act);
         }

@@ -28,8 +28,8 @@ pub(crate) struct Mirror {
     message_last: BTreeMap<(usize, u32, RoomName), u64>,
     /// Messages that the node said were lost: when, per origin and room.
     lost: BTreeMap<(usize, RoomName), u64>,
-    /// The last position of each member, who owned it then, and when it came.
-    pub(crate) cursors: BTreeMap<MemberId, (u64, NodeName, u64, u64)>,
+    /// The last position of each member, who owned it then, when it came, and at which epoch.
+    pub(crate) cursors: BTreeMap<MemberId, (u64, NodeName, u64, u64, u32)>,
     applied: BTreeMap<(NodeName, u64), u64>,
     /// Nodes whose rows are shown.
     visible: BTreeSet<NodeName>,
@@ -448,11 +448,14 @@ impl World {
             return self.violation(format!("{name}: a cursor of {member}, who is not shown"));
         };
         let owner = (shown.node.clone(), shown.boot);
-        let before = mirror
-            .cursors
-            .insert(member, (position, owner.0.clone(), owner.1, now));
+        let epoch = shown.row.epoch;
+        let seen = (position, owner.0.clone(), owner.1, now, epoch);
+        let before = mirror.cursors.insert(member, seen);
         let since = self.interest_since(index, member);
-        if let Some((last, node, boot, at)) = before {
+        // With the newer node out of sight, an older one's row and position are the best there is.
+        if let Some((last, node, boot, at, last_epoch)) = before
+            && epoch >= last_epoch
+        {
             let same = (node, boot) == owner && since.is_some_and(|since| at >= since);
             if position < last || (same && position == last) {
                 self.violation(format!(
@@ -685,7 +688,7 @@ impl World {
                     continue;
                 }
                 let seen = self.nodes[index].mirror.cursors.get(id);
-                let fresh = seen.is_some_and(|(last, _, _, came)| {
+                let fresh = seen.is_some_and(|(last, _, _, came, _)| {
                     *last == position && (came >= since || moved_at < *since && came >= since)
                 });
                 if !fresh {

@@ -74,7 +74,7 @@ impl Core {
                     });
                 }
                 Entry::Gone { reason, .. } => self.hide(member, reason),
-                Entry::Moved { epoch, to, .. } => self.keep_moving(member, epoch, &to),
+                Entry::Moved { epoch, .. } => self.keep_moving(member, epoch, &owner.node),
             },
         }
     }
@@ -158,9 +158,9 @@ impl Core {
 
     /// A member is on its way to another node: it stays shown until that node's row arrives. If
     /// that row or a later one was there already, its node went away.
-    fn keep_moving(&mut self, member: MemberId, epoch: u32, to: &NodeName) {
+    fn keep_moving(&mut self, member: MemberId, epoch: u32, from: &NodeName) {
         let arrived = self.fold.get(member).is_some_and(|shown| {
-            shown.row.epoch > epoch || (shown.row.epoch == epoch && shown.node == *to)
+            shown.row.epoch > epoch || (shown.row.epoch == epoch && shown.node != *from)
         });
         if arrived || !self.holds(Rule::MovedKeepsShowing) {
             return self.hide(member, LeaveReason::NodeLost);

@@ -1,0 +1,57 @@
+//! Seeded runs of many cores, all judged. `scripts/sim` runs more of them.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use cursormesh_simulator::{Options, run_seed};
+
+/// Runs a range of seeds on all processors; fails with every seed that found something.
+fn run(seeds: std::ops::Range<u64>) {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let failed: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers)
+            .map(|worker| {
+                let seeds = seeds.clone();
+                scope.spawn(move || {
+                    seeds
+                        .filter(|seed| seed % workers == worker)
+                        .filter_map(|seed| {
+                            let options = Options {
+                                seed,
+                                ..Options::default()
+                            };
+                            let report = run_seed(&options);
+                            let found = report.violations.first()?;
+                            Some(format!("scripts/sim --first-seed {seed} --seeds 1: {found}"))
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert!(failed.is_empty(), "\n{}", failed.join("\n"));
+}
+
+#[test]
+fn three_hundred_seeds_find_nothing() {
+    run(0..300);
+}
+
+#[test]
+fn a_seed_is_a_run_byte_for_byte() {
+    for seed in [1, 7, 42] {
+        let options = Options {
+            seed,
+            ..Options::default()
+        };
+        let (one, two) = (run_seed(&options), run_seed(&options));
+        assert_eq!(one.trace_hash, two.trace_hash, "seed {seed}");
+        let other = Options {
+            seed: seed + 1,
+            ..options
+        };
+        assert_ne!(one.trace_hash, run_seed(&other).trace_hash, "seed {seed}");
+    }
+}
