@@ -1,0 +1,88 @@
+// Builds the client: `node build.mjs OUT` writes the published files to OUT and fails if the core is
+// too large; `node build.mjs --tests OUT` bundles the tests for `node --test`.
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+const CORE_GZIP_BYTES_MAX = 10_000;
+
+const here = dirname(fileURLToPath(import.meta.url));
+const { version } = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
+const workspace = /\[workspace\.package\][^[]*?^version = "(.*?)"/ms.exec(readFileSync(join(here, "../../Cargo.toml"), "utf8"))?.[1];
+const source = /VERSION = "(.*?)"/.exec(readFileSync(join(here, "src/version.ts"), "utf8"))?.[1];
+if (version !== source || (workspace !== undefined && version !== workspace)) {
+  fail(`the versions differ: ${version} in package.json, ${source} in src/version.ts, ${workspace} in Cargo.toml`);
+}
+
+const [mode, directory = ".build"] = process.argv[2] === "--tests" ? ["tests", process.argv[3]] : ["dist", process.argv[2]];
+const out = join(process.cwd(), directory);
+mkdirSync(out, { recursive: true });
+if (mode === "tests") await buildTests();
+else await buildClient();
+
+async function buildClient() {
+  const shared = { bundle: true, minify: true, target: "es2022", legalComments: "none", charset: "utf8", logLevel: "warning", absWorkingDir: here };
+  const banner = { js: `/* cursormesh ${version} | MIT OR Apache-2.0 */` };
+  // The SockJS part is a file beside the core, fetched when it is needed.
+  const apart = {
+    name: "apart",
+    setup: ({ onResolve }) => onResolve({ filter: /transport\/sockjs$/ }, () => ({ path: "./cursormesh-sockjs.mjs", external: true })),
+  };
+  const core = (format, file, more = {}) =>
+    build({ ...shared, banner, plugins: [apart], entryPoints: ["src/index.ts"], format, outfile: join(out, file), ...more });
+  await Promise.all([
+    core("esm", "cursormesh.mjs"),
+    core("cjs", "cursormesh.cjs"),
+    core("iife", "cursormesh.js", { globalName: "cursormesh" }),
+    build({ ...shared, banner, entryPoints: ["src/transport/sockjs.ts"], format: "esm", outfile: join(out, "cursormesh-sockjs.mjs") }),
+  ]);
+  declarations();
+  for (const file of ["cursormesh.js", "cursormesh.mjs", "cursormesh.cjs", "cursormesh-sockjs.mjs"]) {
+    const bytes = readFileSync(join(out, file));
+    const gzip = gzipSync(bytes, { level: 9 }).length;
+    console.log(`${file.padEnd(24)} ${bytes.length} B, ${gzip} B gzip, ${brotliCompressSync(bytes).length} B brotli`);
+    if (!file.includes("sockjs") && gzip > CORE_GZIP_BYTES_MAX) fail(`${file} is larger than ${CORE_GZIP_BYTES_MAX} B in gzip`);
+  }
+}
+
+/** api.ts imports nothing, so what tsc makes of it is the whole declaration file but for `connect`. */
+function declarations() {
+  const types = join(here, ".build/types");
+  rmSync(types, { recursive: true, force: true });
+  execFileSync(
+    process.execPath,
+    [join(here, "node_modules/typescript/bin/tsc"), "-p", join(here, "tsconfig.build.json"), "--outDir", types],
+    { stdio: "inherit" },
+  );
+  const api = readFileSync(join(types, "api.d.ts"), "utf8");
+  const index = readFileSync(join(types, "index.d.ts"), "utf8");
+  const connect = /(\/\*\*(?:(?!\/\*\*)[\s\S])*?\*\/\n)export declare function connect.*\n/.exec(index)?.[0];
+  if (!connect || /^import /m.test(api)) fail("src/api.ts imports something, or src/index.ts has no documented connect()");
+  const text = `${api}\n${connect}/** The version of this client. */\nexport declare const version: string;\n`;
+  writeFileSync(join(out, "cursormesh.d.ts"), text);
+  cpSync(join(out, "cursormesh.d.ts"), join(out, "cursormesh.d.cts"));
+}
+
+async function buildTests() {
+  rmSync(out, { recursive: true, force: true });
+  const tests = readdirSync(join(here, "test")).filter((name) => name.endsWith(".test.ts"));
+  await build({
+    entryPoints: tests.map((name) => join(here, "test", name)),
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    sourcemap: "inline",
+    outdir: out,
+    outExtension: { ".js": ".mjs" },
+    logLevel: "warning",
+  });
+}
+
+function fail(message) {
+  console.error(`web/client: ${message}`);
+  process.exit(1);
+}
