@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::stage::quantile_us;
 use super::{Cluster, Failure};
 
-/// A member's handle and state take about so many bytes besides the state itself.
+/// State of a member that is to be large, in bytes; the limit is 4 KiB.
 pub const STATE_BYTES: usize = 3500;
 
 /// A node of the mesh in this process; dropping it is a crash.

@@ -215,7 +215,11 @@ impl Stage {
                 report.expect(told == (left, back), || {
                     format!("{observer} showed a member on {owner} leaving {} and coming back {} times, not {left} and {back}", told.0, told.1)
                 });
-                for client in self.clients.iter().filter(|client| client.node == observer) {
+                // A page that came later does not hear of those who left before.
+                let witnesses = self.clients.iter().filter(|client| {
+                    client.node == observer && client.id().is_some_and(|id| cast.contains_key(&id))
+                });
+                for client in witnesses {
                     let notices = client
                         .diary()
                         .heard

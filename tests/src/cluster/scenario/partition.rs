@@ -5,9 +5,16 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use crate::cluster::client::Client;
+use crate::cluster::puppet::{Puppet, STATE_BYTES};
 use crate::cluster::report::Report;
 use crate::cluster::stage::{ROOM, Stage};
-use crate::cluster::{Cluster, Failure, PATIENCE, eventually, namespaces};
+use crate::cluster::{Cluster, Failure, PATIENCE, eventually, namespaces, watch};
+
+/// A node that is on the side of n1, with much to tell.
+const BESIDE: &str = "m1";
+/// Its room, and what it tells: 100 KB.
+const BULK: &str = "bulk";
+const BULK_ROWS: u32 = 28;
 
 /// What lies between the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +29,10 @@ impl Ground {
     /// Three nodes with two pages each, or why not.
     pub(super) async fn stage(self) -> Result<Result<Stage, Report>, Failure> {
         match self {
-            Self::Proxy => Ok(Ok(Stage::of_three().await?)),
+            Self::Proxy => {
+                let cluster = Cluster::start(&["n1", "n2", "n3"], &[BESIDE]).await?;
+                Ok(Ok(Stage::set(cluster, 2).await?))
+            }
             Self::Namespaces => match namespaces::missing() {
                 Some(why) => Ok(Err(Report::skipped(why))),
                 None => {
@@ -40,12 +50,20 @@ pub(super) async fn split(ground: Ground) -> Result<Report, Failure> {
         Ok(stage) => stage,
         Err(skipped) => return Ok(skipped),
     };
+    let beside = match ground {
+        Ground::Proxy => Some(Puppet::start(&stage.cluster, BESIDE, &["n1", "n2"]).await?),
+        Ground::Namespaces => None,
+    };
     let cast = stage.cast();
     let mut report = Report::default();
     stage.mark();
     let begin = Instant::now();
     stage.cluster.network().cut("n1", "n2")?;
     stage.cluster.network().cut("n1", "n3")?;
+    if beside.is_some() {
+        stage.cluster.network().cut(BESIDE, "n2")?;
+        stage.cluster.network().cut(BESIDE, "n3")?;
+    }
     stage.until_shown(PATIENCE, &cast, "n1", &["n1"]).await?;
     for node in ["n2", "n3"] {
         stage
@@ -53,11 +71,11 @@ pub(super) async fn split(ground: Ground) -> Result<Report, Failure> {
             .await?;
     }
     report.seconds("hidden on both sides after", begin.elapsed(), Some(5.0));
-    let hidden = stage.cluster.peer("n2", "n1").await?;
-    report.expect(
-        hidden["visible"] == false && hidden["linked"] == false,
-        || format!("n2 tells of n1 during the split: {hidden}"),
-    );
+    eventually(PATIENCE, "n2 tells that n1 is hidden", async || {
+        let peer = stage.cluster.peer("n2", "n1").await?;
+        Ok(peer["visible"] == false && peer["linked"] == false)
+    })
+    .await?;
     let status = stage.cluster.status("n2")?;
     report.expect(status.contains("hidden"), || {
         format!("status does not name the hidden node:\n{status}")
@@ -81,7 +99,8 @@ pub(super) async fn split(ground: Ground) -> Result<Report, Failure> {
         async || Ok(stage.watch.members("n1").len() == 22 && stage.watch.members("n3").len() == 24),
     )
     .await?;
-    if ground == Ground::Proxy {
+    if let Some(beside) = &beside {
+        beside.fill(BULK, 0, BULK_ROWS, STATE_BYTES).await?;
         stage
             .cluster
             .network()
@@ -90,6 +109,22 @@ pub(super) async fn split(ground: Ground) -> Result<Report, Failure> {
     let healed = Instant::now();
     stage.cluster.network().heal()?;
     stage.until_listed(PATIENCE).await?;
+    if beside.is_some() {
+        eventually(
+            PATIENCE,
+            "the rows of the node beside n1 are shown",
+            async || {
+                for node in ["n2", "n3"] {
+                    let rows = watch::members(stage.cluster.web(node)?, BULK).await?;
+                    if rows.len() != BULK_ROWS as usize {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            },
+        )
+        .await?;
+    }
     report.seconds("all shown everywhere, heal +", healed.elapsed(), Some(3.0));
     stage.cluster.until_linked(&["n1", "n2", "n3"]).await?;
     // Long enough that a second departure would have shown.

@@ -15,6 +15,8 @@ const MEGABIT: u64 = 1_000_000;
 const FIELD: &str = "field";
 /// The room of the members that are only large.
 const BULK: &str = "bulk";
+/// More than 1 Mbit/s carries at the rate of [`FRAME`].
+const CURSORS: u32 = 150;
 const FRAME: Duration = Duration::from_millis(16);
 
 /// Cursors stay young because what is overtaken is dropped, and presence is complete.
@@ -32,11 +34,11 @@ pub(super) async fn link(ground: Ground) -> Result<Report, Failure> {
             let watcher = Puppet::start(&stage.cluster, "m2", &["m1", "n1"]).await?;
             watcher.watch(FIELD).await?;
             mover.watch(FIELD).await?;
-            let members = mover.fill(FIELD, 0, 60, 100).await?;
+            let members = mover.fill(FIELD, 0, CURSORS, 100).await?;
             eventually(
                 PATIENCE,
                 "the watcher knows the cursors' members",
-                async || Ok(count(&watcher, FIELD) == 60),
+                async || Ok(count(&watcher, FIELD) == CURSORS as usize),
             )
             .await?;
             mover.move_all(FIELD, members, FRAME)?;
@@ -75,8 +77,8 @@ pub(super) async fn link(ground: Ground) -> Result<Report, Failure> {
             "",
             None,
         );
-        report.expect(members == 60, || {
-            format!("only {members} of 60 cursors moved")
+        report.expect(members == CURSORS as usize, || {
+            format!("only {members} of {CURSORS} cursors moved")
         });
         report.expect(watcher.left() == 0, || {
             format!("{} members left", watcher.left())
@@ -101,73 +103,77 @@ pub(super) async fn link(ground: Ground) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// A snapshot on its own connection leaves the cursors alone.
+/// A node that was away takes 5 MB from the one whose cursors it watches, on the same path: a
+/// snapshot travels on a connection of its own, so the cursors stay as young as they were.
 pub(super) async fn snapshot() -> Result<Report, Failure> {
     let mut report = Report::default();
     let cluster = Cluster::start(&["n1", "n2", "n3"], &["m1", "m2"]).await?;
     let mut mover = Puppet::start(&cluster, "m1", &["n1", "n2", "n3"]).await?;
+    let watcher = Puppet::start(&cluster, "m2", &["n1", "m1"]).await?;
     mover.watch(FIELD).await?;
+    watcher.watch(FIELD).await?;
     let members = mover.fill(FIELD, 0, 30, 100).await?;
-    let rows = 5_000_000 / STATE_BYTES as u32;
-    mover.fill(BULK, 1000, rows, STATE_BYTES).await?;
     let stage = Stage::set(cluster, 2).await?;
-    eventually(PATIENCE, "the nodes have the 5 MB", async || {
-        let peer = stage.cluster.peer("n1", "m1").await?;
-        Ok(peer["rows"].as_u64() == Some(u64::from(rows) + 30))
-    })
-    .await?;
     stage.cluster.network().faults("*", "*", |faults| {
         faults.loss = 0.02;
         faults.delay = Duration::from_millis(10);
     })?;
-    // A watcher of cursors that has the 5 MB already: how old cursors are without a transfer.
-    mover.move_all(FIELD, members, FRAME)?;
-    let cast = stage.cast();
-    sleep(Duration::from_secs(1)).await;
-    let watcher = Puppet::start(&stage.cluster, "m2", &["n1", "m1"]).await?;
-    watcher.watch(FIELD).await?;
-    let complete = |watcher: &Puppet| count(watcher, BULK) == rows as usize;
     let linked = || {
-        watcher
-            .view()
-            .links()
-            .iter()
-            .any(|link| link.peer.as_str() == "m1")
+        let links = watcher.view().links();
+        links.iter().any(|link| link.peer.as_str() == "m1")
     };
-    eventually(PATIENCE, "the watcher is linked to the mover", async || {
+    eventually(
+        PATIENCE,
+        "the watcher knows the cursors' members",
+        async || Ok(count(&watcher, FIELD) == 30 && linked()),
+    )
+    .await?;
+    mover.move_all(FIELD, members, FRAME)?;
+    sleep(Duration::from_secs(1)).await;
+    let cast = stage.cast();
+    let begin = Instant::now();
+    watcher.mark();
+    stage.mark();
+    sleep(Duration::from_secs(6)).await;
+    let before = watcher.age_ms(0.99);
+    let pages_before = stage.age_ms("n1", &cast, "n2", 0.99);
+
+    stage.cluster.network().cut("m2", "*")?;
+    eventually(PATIENCE, "the watcher is alone", async || Ok(!linked())).await?;
+    let rows = 5_000_000 / u32::try_from(STATE_BYTES)?;
+    mover.fill(BULK, 1000, rows, STATE_BYTES).await?;
+    stage.cluster.network().heal()?;
+    eventually(PATIENCE, "the watcher is linked again", async || {
         Ok(linked())
     })
     .await?;
     watcher.mark();
     stage.mark();
-    let begin = Instant::now();
-    // Many times over, so that there is something to measure: each time the whole table is new to
-    // another node of the same name.
+    let healed = Instant::now();
+    let complete = || count(&watcher, BULK) == rows as usize;
+    report.expect(!complete(), || {
+        "the 5 MB were there before the measurement".into()
+    });
     eventually(
         Duration::from_secs(60),
         "the watcher has the 5 MB",
-        async || Ok(complete(&watcher)),
+        async || Ok(complete()),
     )
     .await?;
-    let took = begin.elapsed();
-    let during = watcher.age_ms(0.99);
-    let (positions, _) = watcher.moved();
-    let pages_during = stage.age_ms("n1", &cast, "n2", 0.99);
-    watcher.mark();
-    stage.mark();
-    sleep(took.max(Duration::from_secs(5))).await;
-    let after = watcher.age_ms(0.99);
-    report.seconds("snapshot took", took, None);
-    report.figure("positions meanwhile", positions as f64, "", None);
-    report.figure("cursor age p99 without", after, "ms", None);
-    report.figure("cursor age p99 during", during, "ms", Some(after + 16.0));
+    let took = healed.elapsed();
+    let (positions, moved) = watcher.moved();
+    report.seconds("5 MB took", took, None);
+    report.figure("cursor age p99 before", before, "ms", None);
+    report.figure("during", watcher.age_ms(0.99), "ms", Some(before + 16.0));
     report.figure(
-        "pages' age p99 n2 to n1 without",
-        stage.age_ms("n1", &cast, "n2", 0.99),
-        "ms",
+        "positions per second during",
+        positions as f64 / took.as_secs_f64(),
+        "",
         None,
     );
-    report.figure("during", pages_during, "ms", None);
+    report.figure("pages' age p99 before", pages_before, "ms", None);
+    report.figure("during", stage.age_ms("n1", &cast, "n2", 0.99), "ms", None);
+    report.expect(moved == 30, || format!("only {moved} of 30 cursors moved"));
     report.expect(watcher.left() == 0, || {
         format!("{} members left", watcher.left())
     });
