@@ -26,6 +26,8 @@ const GAP_ASK: Duration = Duration::from_millis(500);
 /// A gap is given up after this long with a way to the origin: a stalled link is noticed within 3 s,
 /// its successor is up a second later.
 pub(super) const GAP_MAX: Duration = Duration::from_secs(5);
+/// The same when the origin is out of sight.
+const GAP_HIDDEN_MAX: Duration = Duration::from_millis(1_500);
 /// Bytes that wait behind one gap.
 const GAP_BYTES: usize = 256 * 1024;
 
@@ -536,6 +538,7 @@ impl Core {
         let ring = self.messages.rings.entry(frame.room.clone()).or_default();
         // What was delivered before the ring began, or could not be had, is not in it.
         let floor = if frame.lost > 0 {
+            ring.floors.insert(frame.origin.clone(), frame.to);
             frame.to
         } else {
             last.max(frame.base)
@@ -688,10 +691,16 @@ impl Core {
                 continue;
             };
             let (began, since, asked_at) = (gap.began, gap.since, gap.asked_at);
+            // Who is out of sight may be dead: others are asked, and then it is given up.
+            let patience = if self.is_visible(&key.1) {
+                GAP_MAX
+            } else {
+                GAP_HIDDEN_MAX
+            };
             let waits = self.is_visible(&key.1) && self.route(&key.1.node).is_none();
             if waits && now.since(began) < RING_AGE {
                 self.wait_for_origin(&key);
-            } else if now.since(since) >= GAP_MAX || !self.is_visible(&key.1) {
+            } else if now.since(since) >= patience {
                 self.give_up_gap(&key);
             } else if now.since(asked_at) >= GAP_ASK {
                 self.ask_for_gap(&key);
