@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cursormesh_mesh::proto::event::{CloseCode, Event, LeaveReason, Member, MessageKind};
+use cursormesh_mesh::proto::event::{CloseCode, Event, LeaveReason, Member, Message, MessageKind};
 use cursormesh_mesh::proto::wire::{Datagram, Frame, OwnerId, Relay};
 use cursormesh_mesh::proto::{ConnId, Input, MemberId, NodeName, RoomName};
 
@@ -18,6 +18,8 @@ const HIDE: u64 = 5 * SECOND;
 const HIDE_DISTURBED: u64 = 14 * SECOND;
 /// A change is everywhere within this when nothing is wrong.
 const SPREAD: u64 = 2 * SECOND;
+/// A leave waits so much longer for the member's last messages, if those are missing.
+const LATE: u64 = 5 * SECOND;
 
 /// What the events of one node fold to, and what was delivered to its clients.
 #[derive(Debug, Default)]
@@ -281,7 +283,8 @@ impl World {
                         // A node that is out of sight may be dead: what is missing is given up.
                         let from = &self.nodes[origin].name;
                         let seen = self.nodes[index].mirror.visible.contains(from);
-                        if self.judge.lossless && self.is_up(origin) && seen {
+                        let missing = self.is_missing(index, origin, &room, &items);
+                        if self.judge.lossless && self.is_up(origin) && seen && missing {
                             let from = &self.nodes[origin].name;
                             let text = format!("{name}: messages of {from} were lost");
                             self.violation(text);
@@ -290,9 +293,7 @@ impl World {
                 }
                 let origin = origin.node;
                 for (_, item) in &items {
-                    let mut number = [0; 8];
-                    number.copy_from_slice(&item.payload[..8]);
-                    self.judge_message(index, &room, &origin, u64::from_be_bytes(number));
+                    self.judge_message(index, &room, &origin, number_of(item));
                 }
             }
             Event::Published { .. } | Event::Head { .. } | Event::Replayed { .. } => {}
@@ -331,6 +332,28 @@ impl World {
         let mirror = &mut self.nodes[index].mirror;
         mirror.cursors.remove(&member);
         mirror.shown.remove(&member)
+    }
+
+    /// Whether a message that the node had to get is neither here nor among these.
+    fn is_missing(
+        &self,
+        index: usize,
+        origin: usize,
+        room: &RoomName,
+        items: &[(u64, Message)],
+    ) -> bool {
+        let life = self.nodes[index].life;
+        let arriving: BTreeSet<u64> = items.iter().map(|(_, item)| number_of(item)).collect();
+        let newest = arriving.last().copied().unwrap_or(u64::MAX);
+        self.clients
+            .published
+            .range(..newest)
+            .filter(|(_, m)| m.node == origin && m.life == self.nodes[origin].life)
+            .filter(|(_, m)| m.room == *room)
+            .filter(|(_, m)| m.targets.iter().any(|t| (t.0, t.1) == (index, life)))
+            .any(|(number, _)| {
+                !arriving.contains(number) && !self.nodes[index].mirror.messages.contains(number)
+            })
     }
 
     fn judge_verdict(&mut self, index: usize, node: &NodeName, alive: bool) {
@@ -579,7 +602,9 @@ impl World {
                     Stage::Away(since) => since + grace_us(),
                     _ => a.changed_at,
                 };
-                now < a.changed_at + SPREAD || (now < expires + SPREAD && now + SECOND > expires)
+                let late = if a.stage == Stage::Closed { LATE } else { 0 };
+                now < a.changed_at + SPREAD + late
+                    || (now < expires + SPREAD && now + SECOND > expires)
             });
             if fresh {
                 continue;
@@ -784,4 +809,11 @@ impl World {
             self.violation(what);
         }
     }
+}
+
+/// The number that a message carries.
+fn number_of(message: &Message) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&message.payload[..8]);
+    u64::from_be_bytes(number)
 }

@@ -20,7 +20,9 @@ fn run(seeds: std::ops::Range<u64>) {
                             };
                             let report = run_seed(&options);
                             let found = report.violations.first()?;
-                            Some(format!("scripts/sim --first-seed {seed} --seeds 1: {found}"))
+                            Some(format!(
+                                "scripts/sim --first-seed {seed} --seeds 1: {found}"
+                            ))
                         })
                         .collect::<Vec<_>>()
                 })

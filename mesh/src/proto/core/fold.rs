@@ -63,6 +63,8 @@ impl Core {
             self.yield_to(member, winner);
         }
         match winner {
+            // Whoever said that it is on its way is gone too: it still has its time to arrive.
+            None if self.fold.moving.contains_key(&member) => {}
             None => self.hide(member, reason),
             Some(Winner { owner, entry }) => match entry {
                 Entry::Present(row) => {
