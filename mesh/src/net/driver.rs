@@ -48,8 +48,9 @@ const TURN_MAX: Duration = Duration::from_millis(5);
 /// How often paths and the overview are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// A connection on which so many looks found no new packet is closed with a word: after 2.1 s and
-/// what the looks came late, but before QUIC would give it up in silence. A peer that can still be told, but is no longer heard,
-/// learns so at once that its packets are lost; else it would send into the void for 2.5 s more.
+/// what the looks came late, but before QUIC would give it up in silence. A peer that can still be
+/// told, but is no longer heard, learns so at once that its packets are lost; else it would send
+/// into the void for 2.5 s more.
 const SILENT_LOOKS_MAX: u32 = 21;
 /// The overview's age at which it is renewed, while someone asks and while nobody does.
 const OVERVIEW_AGE_ASKED: Duration = Duration::from_millis(250);
