@@ -11,13 +11,12 @@ export type Change =
 
 /** What a complete list changes: who is not in it left while nobody looked. */
 export function applySnapshot(members: Members, list: readonly WireMember[]): [Members, Change[]] {
-  const next = new Map<string, WireMember>();
-  const listed = new Set(list.map(({ id }) => id));
+  const next = new Map(list.map((member) => [member.id, member]));
   const changes: Change[] = [];
   for (const member of members.values()) {
-    if (!listed.has(member.id)) changes.push({ type: "left", member, reason: "unknown" });
+    if (!next.has(member.id)) changes.push({ type: "left", member, reason: "unknown" });
   }
-  for (const member of list) next.set(member.id, put(members, member, changes));
+  for (const member of next.values()) next.set(member.id, put(members, member, changes));
   return [next, changes];
 }
 
