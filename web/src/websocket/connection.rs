@@ -202,6 +202,9 @@ impl Connection {
                 _ = self.shutdown.changed() => return End::Node(Close::SHUTDOWN),
                 () = &mut timer => {
                     let now = Instant::now();
+                    // A process that was stopped did not listen, and that silence is not the client's.
+                    let late = now.saturating_duration_since(timer.deadline());
+                    self.last_heard = (self.last_heard + late).min(now);
                     if !paused && now >= self.last_heard + self.config.dead_after {
                         return End::Node(Close::DEAD);
                     }
