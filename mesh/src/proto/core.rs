@@ -96,6 +96,8 @@ pub struct Core {
     digest_at: Time,
     about_at: Time,
     leaving: bool,
+    /// When this node last took a newer boot.
+    raised_at: Option<Time>,
 
     replicas: BTreeMap<OwnerId, replica::Replica>,
     /// The newest life known of each other node.
@@ -186,6 +188,7 @@ impl Core {
             digest_at: now,
             about_at: now,
             leaving: false,
+            raised_at: None,
             replicas: BTreeMap::new(),
             boots: BTreeMap::new(),
             watchers: BTreeMap::new(),

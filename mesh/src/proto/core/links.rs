@@ -274,7 +274,7 @@ impl Core {
             self.take_down(conn);
             self.emit(Event::LinkDown {
                 peer: peer.clone(),
-                clean,
+                clean: clean || self.leaving,
             });
             let wait = self.redial_wait(&peer);
             for dial in self.dials.values_mut().filter(|dial| dial.is_of(&peer)) {

@@ -638,6 +638,15 @@ impl Core {
         // A client that was away for less than a ring's age missed nothing of who said nothing since.
         let silent = pull.ticket != 0 && pull.origin == self.me;
         let complete = complete || (silent && !self.is_kept(&pull.room, &pull.origin));
+        // Nor did it miss anything of whom nothing later was heard here.
+        let nothing_later = pull.ticket != 0
+            && self
+                .messages
+                .incoming
+                .get(&pull.room)
+                .and_then(|origins| origins.get(&pull.origin))
+                .is_some_and(|state| state.last <= pull.from && state.gap.is_none());
+        let complete = complete || nothing_later;
         // One that is not the origin answers only if it can answer in full: the origin may yet.
         let reached = self
             .messages

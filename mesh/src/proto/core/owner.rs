@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::event::{Lane, LeaveReason, Row, User};
+use super::super::event::{CloseCode, Event, Lane, LeaveReason, Row, User};
 use super::super::identity::{ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::rule::Rule;
 use super::super::table::{Entry, Touched};
@@ -17,6 +17,8 @@ const PUSH_EVERY: Duration = Duration::from_millis(50);
 pub(super) const DELTA_BYTES: usize = 48 * 1024;
 /// Unsent presence bytes to a peer beyond which pushing stops and the digest repairs.
 pub(super) const PRESENCE_UNSENT_MAX: usize = 1024 * 1024;
+/// A boot that has to be raised twice within this time was not a clock's doing.
+const RAISED_AGAIN: Duration = Duration::from_secs(30);
 /// Links are told anew when a round trip changed by a fifth, at most this often.
 const ABOUT_EVERY: Duration = Duration::from_secs(2);
 
@@ -310,6 +312,19 @@ impl Core {
             return;
         }
         let old = self.me.clone();
+        // A clock that was set back is found out once; somebody who answers each raise is alive.
+        if self
+            .raised_at
+            .is_some_and(|at| self.now.since(at) < RAISED_AGAIN)
+        {
+            self.emit(Event::Refused {
+                peer: old.node.clone(),
+                code: CloseCode::Name,
+                reason: "another process seems to run under this node's name; stop one of them"
+                    .to_owned(),
+            });
+        }
+        self.raised_at = Some(self.now);
         self.me = OwnerId {
             node: old.node.clone(),
             boot: known.saturating_add(1),

@@ -892,6 +892,29 @@ fn what_a_dead_origin_said_is_replayed_by_who_heard_it() {
 }
 
 #[test]
+fn of_a_dead_origin_that_said_nothing_nothing_is_missed() {
+    let mut mesh = Mesh::linked(3);
+    mesh.local(0, watch("a"));
+    mesh.local(1, watch("a"));
+    mesh.run(200 * MS);
+    mesh.local(0, event(1));
+    mesh.run(200 * MS);
+    mesh.kill(0);
+    // The ring of whoever heard it has ended by then; what it heard has not.
+    mesh.run(31_000 * MS);
+    mesh.local(2, watch("a"));
+    mesh.run(200 * MS);
+    let origin = OwnerId {
+        node: name(0),
+        boot: 1_000,
+    };
+    assert_eq!(
+        replayed(&mut mesh, 2, vec![(origin, 1)]),
+        (Vec::new(), true)
+    );
+}
+
+#[test]
 fn a_leave_that_overtakes_the_last_message_waits_for_it() {
     let mut mesh = Mesh::linked(2);
     mesh.local(1, watch("a"));
@@ -941,4 +964,22 @@ fn a_leave_that_overtakes_the_last_message_waits_for_it() {
         })
         .collect();
     assert_eq!(order, ["message", "left"]);
+}
+
+#[test]
+fn a_name_that_two_processes_claim_is_warned_about() {
+    let mut mesh = Mesh::linked(2);
+    for boot in [5_000, 9_000] {
+        let owner = OwnerId {
+            node: name(0),
+            boot,
+        };
+        mesh.nodes[0].core.observe(&name(1), &owner, 1, 0);
+        mesh.run(1_000 * MS);
+    }
+    let warned = |event: &Event| matches!(event, Event::Refused { peer, .. } if *peer == name(0));
+    assert_eq!(
+        mesh.events(0).iter().filter(|event| warned(event)).count(),
+        1
+    );
 }
