@@ -84,7 +84,10 @@ export class ClientCore implements Client, Host {
     return this.#connection.binary;
   }
 
-  room<State, EventMap extends object>(name: string, options: RoomOptions<State> = {}): Room<State, EventMap> {
+  room<State = Record<string, unknown>, EventMap extends object = Record<string, unknown>>(
+    name: string,
+    options: RoomOptions<State> = {},
+  ): Room<State, EventMap> {
     let room = this.#rooms.get(name);
     if (!room) {
       room = new RoomCore(name, this, options as RoomOptions<Record<string, unknown>>, this.#resumes.get(name));

@@ -1,6 +1,6 @@
 /** Who is in a room: pure functions over the members and what arrives. */
 import type { LeaveReason, Member } from "./api";
-import type { Presence, WireMember } from "./protocol";
+import type { WireMember } from "./protocol";
 
 export type Members = ReadonlyMap<string, WireMember>;
 
@@ -24,16 +24,18 @@ export function applySnapshot(members: Members, list: readonly WireMember[]): [M
  * What a diff changes. Leaves come first, so that a member that is in two lists stays; joins of those
  * that are known, and updates of those that are not, count as what they turn out to be.
  */
-export function applyDiff(members: Members, diff: Presence): [Members, Change[]] {
+export function applyDiff(
+  members: Members,
+  left: readonly { id: string; reason: LeaveReason }[],
+  changed: readonly WireMember[],
+): [Members, Change[]] {
   const next = new Map(members);
   const changes: Change[] = [];
-  for (const { id, reason } of diff.left ?? []) {
+  for (const { id, reason } of left) {
     const member = next.get(id);
     if (member && next.delete(id)) changes.push({ type: "left", member, reason });
   }
-  for (const member of [...(diff.joined ?? []), ...(diff.updated ?? [])]) {
-    next.set(member.id, put(next, member, changes));
-  }
+  for (const member of changed) next.set(member.id, put(next, member, changes));
   return [next, changes];
 }
 

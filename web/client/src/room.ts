@@ -81,6 +81,7 @@ export class RoomCore implements Room<Fields, Fields> {
   #self: WireMember | null = null;
   /** Ids this page had before and lost: nobody else, though the server may show them for a while. */
   readonly #former = new Set<string>();
+  /** The others. */
   #members: Members = new Map();
   #version = "";
   #pages: Snapshot | null = null;
@@ -144,7 +145,7 @@ export class RoomCore implements Room<Fields, Fields> {
     this.#events = new Emitter(report);
     this.#cursorPacer = new Pacer(
       env,
-      () => Math.max(this.#pressure_ms, interval_ms(this.#members.size)),
+      () => Math.max(this.#pressure_ms, interval_ms(this.#members.size + 1)),
       () => this.#sendCursor(),
     );
     this.#updatePacer = new Pacer(env, () => UPDATE_MS, () => this.#sendUpdate());
@@ -256,7 +257,7 @@ export class RoomCore implements Room<Fields, Fields> {
     if (this.#phase !== "joined") return;
     this.#table.apply(frame.records, (id, sample) => {
       const member = this.#members.get(id);
-      if (member && this.#isOther(id)) this.#cursors.emit("moved", { member: this.#view(member), ...sample });
+      if (member) this.#cursors.emit("moved", { member: this.#view(member), ...sample });
     });
   }
 
@@ -376,10 +377,9 @@ export class RoomCore implements Room<Fields, Fields> {
     this.#pages = null;
     this.#version = page.version;
     const before = this.#members;
-    const [after, changes] = applySnapshot(before, members);
-    this.#members = after;
-    this.#table.forgetAliases();
-    for (const { alias, id } of members) this.#table.announce(alias, id);
+    const changes = this.#take(members, (others) => applySnapshot(before, others));
+    const listed = new Set(members.map(({ id }) => id));
+    for (const id of this.#former) if (!listed.has(id)) this.#former.delete(id);
 
     const outcome = this.#outcome;
     this.#outcome = null;
@@ -402,26 +402,33 @@ export class RoomCore implements Room<Fields, Fields> {
   #diff(diff: Presence): void {
     if (!isAfter(diff.version, this.#version)) return;
     this.#version = diff.version;
-    const [after, changes] = applyDiff(this.#members, diff);
-    this.#members = after;
-    for (const { alias, id } of [...(diff.joined ?? []), ...(diff.updated ?? [])]) this.#table.announce(alias, id);
-    this.#apply(changes, false);
+    const changed = [...(diff.joined ?? []), ...(diff.updated ?? [])];
+    this.#apply(this.#take(changed, (others) => applyDiff(this.#members, diff.left ?? [], others)), false);
+    for (const { id } of diff.left ?? []) this.#former.delete(id);
+  }
+
+  /** Sorts out which of `list` are others, and puts those in. */
+  #take(list: readonly WireMember[], apply: (others: WireMember[]) => [Members, Change[]]): Change[] {
+    const others: WireMember[] = [];
+    for (const member of list) {
+      if (member.id === this.#self?.id) this.#self = member;
+      else if (!this.#former.has(member.id)) {
+        others.push(member);
+        this.#table.announce(member.alias, member.id);
+      }
+    }
+    const [members, changes] = apply(others);
+    this.#members = members;
+    return changes;
   }
 
   #apply(changes: Change[], initial: boolean): void {
-    for (const change of changes) {
-      if (change.type === "left") this.#table.remove(change.member.id, change.member.alias);
-      else if (change.member.id === this.#self?.id) this.#self = change.member;
-    }
-    const told = changes.filter(({ member }) => this.#isOther(member.id));
-    // A member may stop being another one without any change: this page became it.
-    const others = inOrder(this.#members.values()).filter(({ id }) => this.#isOther(id));
-    if (told.length > 0 || others.length !== this.#others.length) {
-      this.#others = others.map((member) => this.#view(member));
-      for (const change of told) this.#tellChange(change, initial);
+    for (const { type, member } of changes) if (type === "left") this.#table.remove(member.id, member.alias);
+    if (changes.length > 0) {
+      this.#others = inOrder(this.#members.values()).map((member) => this.#view(member));
+      for (const change of changes) this.#tellChange(change, initial);
       this.#room.emit("others", this.#others);
     }
-    for (const { type, member } of changes) if (type === "left") this.#former.delete(member.id);
     if (this.#cursorWaits && this.#others.length > 0) this.#cursorPacer.request();
   }
 
@@ -456,10 +463,6 @@ export class RoomCore implements Room<Fields, Fields> {
       const reason: RebuiltReason = outcome.reason ?? "superseded";
       this.#room.emit("rebuilt", { reason });
     }
-  }
-
-  #isOther(id: string): boolean {
-    return id !== this.#self?.id && !this.#former.has(id);
   }
 
   /** The same object for a member that did not change. */
@@ -533,7 +536,7 @@ export class RoomCore implements Room<Fields, Fields> {
     const all: CursorEvent<Fields>[] = [];
     for (const [id, position] of this.#table.positions) {
       const member = this.#members.get(id);
-      if (member && this.#isOther(id)) all.push({ member: this.#view(member), ...position });
+      if (member) all.push({ member: this.#view(member), ...position });
     }
     return all;
   }
@@ -562,7 +565,7 @@ export class RoomCore implements Room<Fields, Fields> {
 
   #event({ name, data, from, at: [origin, n] }: EventMessage, members: Members): void {
     if (!this.#see(origin, n)) return;
-    const member = members.get(from);
+    const member = from === this.#self?.id ? this.#self : members.get(from);
     this.#events.emit(name, {
       name,
       data,

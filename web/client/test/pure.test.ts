@@ -8,7 +8,7 @@ import { decodeCursors, encodeCursor } from "../src/frames";
 import { Ladder } from "../src/ladder";
 import { Nodes, endpoint } from "../src/nodes";
 import { applyDiff, applySnapshot, inOrder, type Change } from "../src/presence";
-import { isAfter, parse, type Presence, type Welcome } from "../src/protocol";
+import { isAfter, parse, type Welcome } from "../src/protocol";
 import { member, seeded } from "./world";
 
 const backoff: Verdict = { retry: "backoff", move: true, retry_ms: null };
@@ -181,14 +181,13 @@ describe("presence", () => {
     assert.equal(members.size, 1);
     assert.deepEqual(names(changes), ["joined a"]);
   });
-  const diff = (more: Partial<Presence>) => ({ type: "presence", room: "r", version: "1", ...more }) as Presence;
   test("leaves come before joins", () => {
-    const [members, changes] = applyDiff(of(a), diff({ joined: [{ ...a, state: 3 }], left: [{ id: "a", reason: "closed" }] }));
+    const [members, changes] = applyDiff(of(a), [{ id: "a", reason: "closed" }], [{ ...a, state: 3 }]);
     assert.deepEqual(names(changes), ["left a", "joined a"]);
     assert.equal(members.size, 1);
   });
   test("an update of one unknown is a join, a join of one known an update, a leave of one unknown nothing", () => {
-    const [, changes] = applyDiff(of(a), diff({ joined: [{ ...a, state: 4 }], updated: [b], left: [{ id: "c", reason: "closed" }] }));
+    const [, changes] = applyDiff(of(a), [{ id: "c", reason: "closed" }], [{ ...a, state: 4 }, b]);
     assert.deepEqual(names(changes), ["updated a", "joined b"]);
   });
   test("oldest first, and the id decides between equals", () => {

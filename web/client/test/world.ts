@@ -180,7 +180,6 @@ export function member(id: string, more: Partial<WireMember> = {}): WireMember {
 
 /** A tab. */
 export class World {
-  readonly clock = new Clock();
   readonly sockets: FakeSocket[] = [];
   readonly errors: unknown[] = [];
   readonly stored = new Map<string, string>();
@@ -192,6 +191,8 @@ export class World {
   frames: (() => void)[] = [];
   sockjs: OpenSocket | null = null;
   readonly #watchers = new Set<(signal: PageSignal) => void>();
+
+  constructor(readonly clock = new Clock()) {}
 
   readonly environment: Environment = {
     now: () => this.clock.now,

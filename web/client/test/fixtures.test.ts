@@ -1,0 +1,115 @@
+/** The messages in web/protocol: the server's tests read the same files. */
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { decodeCursors, encodeCursor, type CursorFrame } from "../src/frames";
+import { parse, type ClientMessage, type ServerMessage } from "../src/protocol";
+import { World, member } from "./world";
+
+type Fixture = { about: string; from: "client" | "server" } & (
+  | { message: ClientMessage | ServerMessage }
+  | { hex: string; meaning: { kind: number; full?: boolean; number: number; records: CursorFrame["records"] } }
+);
+
+const directory = join(process.cwd(), "../protocol");
+const fixtures = new Map(
+  readdirSync(directory)
+    .filter((name) => name.endsWith(".json"))
+    .map((name) => [name.slice(0, -5), JSON.parse(readFileSync(join(directory, name), "utf8")) as Fixture]),
+);
+
+function message<Type extends (ClientMessage | ServerMessage)["type"]>(name: string, type: Type) {
+  const fixture = fixtures.get(name);
+  assert.ok(fixture && "message" in fixture && fixture.message.type === type, `no fixture ${name}`);
+  return fixture.message as Extract<ClientMessage | ServerMessage, { type: Type }>;
+}
+
+const known = {
+  client: ["hello", "ping", "join", "update", "leave", "event", "cursor"],
+  server: ["welcome", "pong", "joined", "snapshot", "presence", "event", "token", "left", "refused", "cursors", "pressure", "error"],
+};
+
+describe("fixtures", () => {
+  for (const [name, fixture] of fixtures) {
+    if ("message" in fixture) {
+      test(name, () => {
+        assert.ok(known[fixture.from].includes(fixture.message.type));
+        assert.deepEqual(parse(JSON.stringify(fixture.message)), fixture.message);
+      });
+    } else {
+      test(name, () => {
+        const { number, records, full, kind } = fixture.meaning;
+        if (fixture.from === "client") {
+          assert.equal(kind, 1);
+          assert.equal(Buffer.from(encodeCursor(number, records)).toString("hex"), fixture.hex);
+        } else {
+          assert.equal(kind, 2);
+          assert.deepEqual(decodeCursors(Uint8Array.from(Buffer.from(fixture.hex, "hex")).buffer), { number, records, full });
+        }
+      });
+    }
+  }
+
+  test("there is one of every type", () => {
+    for (const from of ["client", "server"] as const) {
+      const types = [...fixtures.values()].flatMap((one) => (one.from === from && "message" in one ? [one.message.type] : []));
+      assert.deepEqual([...new Set(types)].sort(), [...known[from]].sort());
+    }
+  });
+
+  test("the client says what the fixtures say", async () => {
+    const world = new World();
+    const client = world.client({ token: "eyJhbGciOi", json: true });
+    const { socket } = world;
+    const { user, state } = message("join", "join");
+    const room = client.room<Record<string, unknown>>("lobby", { user: user ?? {}, state: state as Record<string, unknown> });
+    socket.welcome();
+    assert.deepEqual(socket.last("hello"), message("hello", "hello"));
+    assert.deepEqual(Object.keys(socket.last("ping")), Object.keys(message("ping", "ping")));
+    assert.deepEqual(socket.last("join"), message("join", "join"));
+    const { self } = message("joined", "joined");
+    socket.join("lobby", [member("b")], { self });
+    for (let i = 0; i < 5; i += 1) room.events.send("reaction", { emoji: "👍" });
+    assert.deepEqual(socket.last("event"), message("event_send", "event"));
+    room.me.setUser({ name: "Ada L." });
+    room.me.set({ tool: "eraser" });
+    room.cursors.set(1.5, -2);
+    await world.frame();
+    assert.deepEqual(socket.last("update"), message("update", "update"));
+    assert.deepEqual({ ...socket.last("cursor"), t: 65_535 }, message("cursor", "cursor"));
+    room.leave();
+    assert.deepEqual(socket.last("leave"), message("leave", "leave"));
+    client.close();
+  });
+
+  test("the client takes what the fixtures say", async () => {
+    const world = new World();
+    const client = world.client();
+    const { socket } = world;
+    const room = client.room("lobby");
+    socket.open();
+    socket.say(message("welcome", "welcome"));
+    const { token: _, token_ms: __, ...joined } = message("joined", "joined");
+    socket.say({ ...joined, token: "x", token_ms: 1 }, message("snapshot", "snapshot"));
+    assert.equal(room.me.member?.user.name, "Ada");
+    assert.deepEqual(room.others.map(({ away }) => away), [true]);
+    socket.say(message("presence", "presence"));
+    assert.equal(room.others.length, 2);
+    const told: unknown[] = [];
+    room.events.on("reaction", ({ data, self }) => told.push(data, self));
+    room.cursors.on(({ x }) => told.push(x));
+    socket.say(message("event", "event") as ServerMessage, message("cursors", "cursors"));
+    assert.deepEqual(told, [{ emoji: "👍" }, true, 0.25]);
+    const errors: string[] = [];
+    room.on("error", ({ code }) => errors.push(code));
+    socket.say(message("error", "error"), message("refused", "refused"), message("token", "token"), message("pressure", "pressure"));
+    assert.deepEqual(errors, ["bad_state"]);
+    socket.say(message("presence_left", "presence"));
+    assert.equal(room.others.length, 1);
+    socket.say(message("left_kicked", "left"));
+    assert.equal(room.joined, false);
+    assert.deepEqual(world.errors, []);
+    client.close();
+  });
+});
