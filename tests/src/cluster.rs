@@ -287,7 +287,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.processes.clear();
-        if std::env::var_os("CURSORMESH_KEEP").is_none() {
+        if std::env::var_os("PARTITIONS_KEEP").is_none() {
             // What is left over is in the system's directory for temporary files.
             let _ = std::fs::remove_dir_all(&self.dir);
         }

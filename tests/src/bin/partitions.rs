@@ -19,7 +19,7 @@ prints what the clients saw.
   scripts/partitions --restarts N     one node crashes and starts again N times
   scripts/partitions --list           the names
 
-CURSORMESH_SEED=N chooses other chances for the faults, CURSORMESH_KEEP=1 keeps logs,
+PARTITIONS_SEED=N chooses other chances for the faults, PARTITIONS_KEEP=1 keeps logs,
 CURSORMESH_BIN=PATH tries another program. Exit code 1 if a bound was missed.
 ";
 

@@ -148,9 +148,9 @@ fn unknown(node: &str) -> Failure {
     format!("there is no node {node}").into()
 }
 
-/// The seed of all faults: `CURSORMESH_SEED`, or always the same.
+/// The seed of all faults: `PARTITIONS_SEED`, or always the same.
 fn seed() -> u64 {
-    std::env::var("CURSORMESH_SEED")
+    std::env::var("PARTITIONS_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or(1)
