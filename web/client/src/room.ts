@@ -79,7 +79,7 @@ export class RoomCore implements Room<Fields, Fields> {
   /** In binary frames of this connection. */
   #number: number | null = null;
   #self: WireMember | null = null;
-  /** Ids this page had before and lost: nobody else, though the server may show them for a while. */
+  /** Ids this page had before and lost: nobody, while the server shows them as away. */
   readonly #former = new Set<string>();
   /** The others. */
   #members: Members = new Map();
@@ -411,11 +411,12 @@ export class RoomCore implements Room<Fields, Fields> {
   #take(list: readonly WireMember[], apply: (others: WireMember[]) => [Members, Change[]]): Change[] {
     const others: WireMember[] = [];
     for (const member of list) {
+      // Also the own alias: it may have been another's before.
+      this.#table.announce(member.alias, member.id);
+      // Not away: somebody has it, another page of ours or not.
+      if (!member.away) this.#former.delete(member.id);
       if (member.id === this.#self?.id) this.#self = member;
-      else if (!this.#former.has(member.id)) {
-        others.push(member);
-        this.#table.announce(member.alias, member.id);
-      }
+      else if (!this.#former.has(member.id)) others.push(member);
     }
     const [members, changes] = apply(others);
     this.#members = members;

@@ -11,6 +11,8 @@ const GRACE_MS = 10_000;
 const EVIDENCE_MS = 4_000;
 /** A half-open connection is noticed by the server's pings. */
 const DEAD_MS = 30_000;
+/** Until an alias is reused. */
+const ALIAS_MS = 30_000;
 /** Shorter than real ones, so that it is missed now and then. */
 const RING_MS = 8_000;
 
@@ -121,6 +123,7 @@ export class Cluster {
   calm = false;
   #version = 0;
   #ids = 0;
+  readonly #released = new Map<number, number>();
   readonly #n = new Map<string, number>();
 
   constructor(
@@ -279,7 +282,8 @@ export class Cluster {
     // A server that replays more than was asked for, and one that says something twice, harm nobody.
     if (missed.length > 0 && this.random() < 0.3) missed = log.slice(Math.max(0, log.indexOf(missed[0] as Said) - 3));
 
-    const alias = 1 + (Math.floor(this.random() * 60_000) % 60_000);
+    const alias = this.#alias();
+    if (row) this.#released.set(row.member.alias, this.clock.now);
     const member: WireMember = {
       id,
       alias,
@@ -353,6 +357,15 @@ export class Cluster {
     return view.buffer;
   }
 
+  /** The lowest that is free and was so for long enough. */
+  #alias(): number {
+    const used = new Set([...this.rows.values()].map(({ member }) => member.alias));
+    for (let alias = 1; ; alias += 1) {
+      const released = this.#released.get(alias) ?? -Infinity;
+      if (!used.has(alias) && released < this.clock.now - ALIAS_MS) return alias;
+    }
+  }
+
   #number(room: string): number {
     return room.length * 1_000 + room.charCodeAt(0);
   }
@@ -372,8 +385,9 @@ export class Cluster {
 
   #remove(row: Row, reason: LeaveReason): void {
     row.cancel();
-    const { id } = row.member;
+    const { id, alias } = row.member;
     this.rows.delete(id);
+    this.#released.set(alias, this.clock.now);
     this.leaves.set(id, [...(this.leaves.get(id) ?? []), reason]);
     this.#presence(row.room, { left: [{ id, reason }] });
   }

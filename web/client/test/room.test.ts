@@ -553,8 +553,16 @@ describe("resuming", () => {
       // The server still shows the one we were; to us it is nobody.
       next.say({ type: "joined", room: "lobby", number: 2, self, token: "T2", token_ms: 1, outcome: "rebuilt", reason, positions: { o1: "9" } });
       if (reason === "events_lost") next.say(event(8), event(9));
-      next.say({ type: "snapshot", room: "lobby", version: "1", members: [self, a, ...(fresh ? [member("me")] : [])], more: false });
+      next.say({ type: "snapshot", room: "lobby", version: "1", members: [self, a, ...(fresh ? [member("me", { away: true })] : [])], more: false });
       next.say(event(9), event(10));
+      if (fresh) {
+        // Another page has it: not ours any more.
+        next.say({ type: "presence", room: "lobby", version: "2", updated: [member("me")] });
+        assert.deepEqual(ids(room.others), ["a", "me"]);
+        next.say({ type: "presence", room: "lobby", version: "3", updated: [member("me", { away: true })] });
+        assert.deepEqual(ids(room.others), ["a", "me"]);
+        next.say({ type: "presence", room: "lobby", version: "4", left: [{ id: "me", reason: "timed_out" }] });
+      }
       assert.deepEqual(told.at(-1), ["rebuilt", { reason }]);
       assert.deepEqual(ids(room.others), ["a"]);
       assert.deepEqual(events, reason === "events_lost" ? [1, 8, 9, 10] : [1, 10]);
