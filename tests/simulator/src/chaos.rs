@@ -169,9 +169,9 @@ impl Chaos {
         match self.profile {
             Profile::Mild => {
                 self.world.mild();
-                self.world.lossless();
+                self.world.lossless(true);
             }
-            Profile::Cuts => self.world.lossless(),
+            Profile::Cuts => self.world.lossless(true),
             Profile::Wild => {}
         }
         if self.rng.random_bool(0.5) {
@@ -423,8 +423,11 @@ impl Chaos {
                 self.cut_for(b, a, wait);
             }
             5 => {
+                // One way only: one end notices after the other, and what is asked meanwhile over
+                // the half that is gone may take longer than a gap waits.
                 let (a, b) = self.some_pair();
                 let wait = self.rng.random_range(100 * MS..12 * SECOND);
+                self.world.lossless(false);
                 self.cut_for(a, b, wait);
             }
             6 => self.split(),

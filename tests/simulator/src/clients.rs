@@ -526,7 +526,7 @@ impl World {
         let Some(at) = client
             .attachments
             .iter()
-            .rposition(|a| a.node == index && a.life == life)
+            .rposition(|a| a.node == index && a.life == life && a.epoch > 0)
         else {
             return;
         };

@@ -142,9 +142,9 @@ impl World {
         self.judge.mild = true;
     }
 
-    /// Says that no message may be lost between nodes that live.
-    pub fn lossless(&mut self) {
-        self.judge.lossless = true;
+    /// Says whether no message may be lost between nodes that live.
+    pub fn lossless(&mut self, holds: bool) {
+        self.judge.lossless = holds;
     }
 
     /// Cursor positions and the like that a node was shown: the last position of a member.
@@ -406,8 +406,11 @@ impl World {
             LeaveReason::Closed => closed || (timed_out && broke),
             LeaveReason::TimedOut => timed_out || departed,
             LeaveReason::NodeLost => {
-                let process = &self.nodes[owner];
-                let lives = self.is_up(owner) && process.boots.last() == Some(&before.boot);
+                // A node whose clock was set back takes another boot: it is asked, not remembered.
+                let boot = self
+                    .core(owner)
+                    .map(|core| core.overview(self.time(owner)).boot);
+                let lives = self.is_up(owner) && boot == Some(before.boot);
                 !(self.judge.mild && lives && there)
             }
             LeaveReason::Kicked | LeaveReason::Superseded => false,
