@@ -92,7 +92,7 @@ impl Core {
                 owner: owner.clone(),
                 applied: replica.applied,
                 heartbeat: replica.heartbeat,
-                age_ms: replica.evidence_at.map_or(u32::MAX, |at| {
+                age_ms: replica.heard_at.map_or(u32::MAX, |at| {
                     u32::try_from(self.now.since(at).as_millis()).unwrap_or(u32::MAX)
                 }),
             })

@@ -48,7 +48,7 @@ impl Core {
         };
         let evidence_max = self.evidence_max();
         let others = self.replicas.iter().filter_map(|(owner, replica)| {
-            let age = self.now.since(replica.evidence_at?);
+            let age = self.now.since(replica.heard_at?);
             let fresh = replica.visible && !replica.superseded && age < evidence_max;
             fresh.then(|| Liveness {
                 owner: owner.clone(),

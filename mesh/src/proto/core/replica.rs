@@ -25,6 +25,8 @@ pub(super) struct Replica {
     pub(super) heartbeat: u64,
     /// When its last new heartbeat was fresh, by this node's clock.
     pub(super) evidence_at: Option<Time>,
+    /// The same without what was forgiven after a pause of this process: what others are told.
+    pub(super) heard_at: Option<Time>,
     pub(super) visible: bool,
     hidden_at: Time,
     pub(super) hidden_because: &'static str,
@@ -88,6 +90,7 @@ impl Core {
                 applied: 0,
                 heartbeat: 0,
                 evidence_at: None,
+                heard_at: None,
                 visible: false,
                 hidden_at: self.now,
                 hidden_because: "no evidence of life yet",
@@ -208,7 +211,10 @@ impl Core {
         replica.heartbeat = heartbeat;
         if counts && !replica.superseded {
             let age = std::time::Duration::from_millis(if carries_age { age_ms.into() } else { 0 });
-            replica.evidence_at = replica.evidence_at.max(Some(now.before(age)));
+            // Evidence from before this node's clock began cannot be dated; the next one can.
+            let at = (age <= now.since(Time::default())).then(|| now.before(age));
+            replica.evidence_at = replica.evidence_at.max(at);
+            replica.heard_at = replica.heard_at.max(at);
         }
     }
 
@@ -217,6 +223,7 @@ impl Core {
         let now = self.now;
         if let Some(replica) = self.replicas.get_mut(owner) {
             replica.evidence_at = Some(now);
+            replica.heard_at = Some(now);
             replica.swim_down = false;
             replica.departed = false;
             replica.lingers_until = None;
