@@ -91,6 +91,7 @@ impl Table {
                 room,
                 epoch,
                 reason,
+                after: _,
             } => {
                 self.insert(
                     member,
@@ -155,6 +156,7 @@ impl Table {
                 room: room.clone(),
                 epoch: *epoch,
                 reason: *reason,
+                after: 0,
             },
         });
         about.into_iter().chain(rooms).chain(members).collect()

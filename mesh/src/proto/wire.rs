@@ -138,6 +138,8 @@ pub enum Op {
         epoch: u32,
         /// Why it left.
         reason: LeaveReason,
+        /// As with a plain leave; zero in snapshots.
+        after: u64,
     },
     /// The node has local connections in a room.
     Watch(RoomName),
@@ -637,6 +639,7 @@ mod tests {
                     room,
                     epoch,
                     reason,
+                    after: 3,
                 }
             }),
             room().prop_map(Op::Watch),

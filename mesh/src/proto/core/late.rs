@@ -35,7 +35,7 @@ impl Core {
     /// The room and message number that this operation, a leave, has to wait for; `None` if it
     /// need not wait.
     pub(super) fn is_ahead_of_messages(&self, owner: &OwnerId, op: &Op) -> Option<(RoomName, u64)> {
-        let Op::Leave { member, after, .. } = *op else {
+        let (Op::Leave { member, after, .. } | Op::Gone { member, after, .. }) = *op else {
             return None;
         };
         let room = &self.replicas.get(owner)?.table.row(member)?.room;

@@ -88,6 +88,7 @@ impl Core {
         self.grace.remove(&member);
         // A first epoch was never anywhere else, so nothing older can come back and nothing has to
         // be remembered.
+        let after = self.own_head(&row.room);
         let op = if row.epoch > 1 && self.holds(Rule::GoneStays) {
             let (room, epoch) = (row.room.clone(), row.epoch);
             self.retired.push_back((self.now, member));
@@ -96,9 +97,9 @@ impl Core {
                 room,
                 epoch,
                 reason,
+                after,
             }
         } else {
-            let after = self.own_head(&row.room.clone());
             Op::Leave {
                 member,
                 reason,
