@@ -33,6 +33,10 @@ pub(crate) struct Mirror {
     /// The last position of each member, who owned it then, when it came, and at which epoch.
     pub(crate) cursors: BTreeMap<MemberId, (u64, NodeName, u64, u64, u32)>,
     applied: BTreeMap<(NodeName, u64), u64>,
+    /// Members that left by themselves, and the owner that said so.
+    closed: BTreeMap<MemberId, (NodeName, u64)>,
+    /// The newest life seen of each node.
+    newest: BTreeMap<NodeName, u64>,
     /// Nodes whose rows are shown.
     visible: BTreeSet<NodeName>,
     /// How often SWIM's verdict on each node changed.
@@ -100,7 +104,14 @@ impl Judge {
         }
     }
 
-    pub(crate) fn note_input(&mut self, now: u64, node: usize, input: &Input) {
+    /// Takes an input of a node; `from` is the node at the other end of its connection.
+    pub(crate) fn note_input(
+        &mut self,
+        now: u64,
+        node: usize,
+        from: Option<&NodeName>,
+        input: &Input,
+    ) {
         if let Input::Frame { bytes, .. } = input
             && bytes.first() == Some(&7)
         {
@@ -119,13 +130,13 @@ impl Judge {
             }
             _ => return,
         };
-        if relay.left == 1 {
+        if relay.left == 1 && from == Some(&relay.origin.node) {
             let seen = self.relayable.entry(node).or_default();
             if seen.len() > 5_000 {
                 seen.clear();
             }
             seen.insert((relay.origin.node, relay.inner));
-        } else {
+        } else if relay.left == 0 {
             self.note_head(now, node, &relay.inner);
         }
     }
@@ -229,6 +240,7 @@ impl World {
         match event {
             Event::Joined(member) => {
                 let id = member.row.member;
+                self.judge_join(index, &member);
                 if member.node == name {
                     self.note_own_row(index, &member);
                 }
@@ -263,6 +275,10 @@ impl World {
                         self.violation(format!("{name}: {member} left a room it was not in"));
                     }
                     self.judge_leave(index, &before, reason);
+                    if reason == LeaveReason::Closed {
+                        let left = (before.node, before.boot);
+                        self.nodes[index].mirror.closed.insert(member, left);
+                    }
                 }
             },
             Event::MovedAway { member, .. } => self.note_moved(index, member),
@@ -293,6 +309,7 @@ impl World {
                 }
                 let origin = origin.node;
                 for (_, item) in &items {
+                    self.judge_sender(index, item.sender, &origin);
                     self.judge_message(index, &room, &origin, number_of(item));
                 }
             }
@@ -311,6 +328,9 @@ impl World {
                 boot,
                 visible,
             } => {
+                let known = &mut self.nodes[index].mirror.newest;
+                let known = known.entry(node.clone()).or_default();
+                *known = boot.max(*known);
                 let newest = self
                     .index_of(&node)
                     .and_then(|other| self.nodes[other].boots.last());
@@ -379,6 +399,50 @@ impl World {
         }
     }
 
+    /// Nobody joins out of a life that is over, as far as this node knows or long since.
+    fn judge_join(&mut self, index: usize, member: &Member) {
+        let (name, id) = (self.nodes[index].name.clone(), member.row.member);
+        self.nodes[index].mirror.closed.remove(&id);
+        let newest = self.nodes[index].mirror.newest.get(&member.node);
+        if newest.is_some_and(|newest| *newest > member.boot) {
+            self.violation(format!(
+                "{name}: {id} joined from an older life of {}",
+                member.node
+            ));
+        }
+        let Some(owner) = self.index_of(&member.node) else {
+            return;
+        };
+        let hindered = self.nodes[index].hindered_at + 5 * SECOND > self.now
+            && self.nodes[index].hindered_at > self.nodes[index].born;
+        let bound = self.judge.hide_bound(self.nodes.len());
+        let over = self.nodes[owner]
+            .ended
+            .get(&member.boot)
+            .is_some_and(|ended| self.now > ended + bound);
+        if over && !hindered {
+            self.violation(format!(
+                "{name}: {id} joined from {}, which is long dead",
+                member.node
+            ));
+        }
+    }
+
+    /// Nobody speaks after having left. After an outage that may happen: a leave waits for so long
+    /// only, and not at all where a snapshot brings it.
+    fn judge_sender(&mut self, index: usize, sender: MemberId, origin: &NodeName) {
+        let mirror = &self.nodes[index].mirror;
+        let left = mirror
+            .closed
+            .get(&sender)
+            .is_some_and(|(node, _)| node == origin);
+        if left && self.judge.mild {
+            let name = &self.nodes[index].name;
+            let text = format!("{name}: a message of {sender}, who had left");
+            self.violation(text);
+        }
+    }
+
     fn judge_leave(&mut self, index: usize, before: &Member, reason: LeaveReason) {
         let id = before.row.member;
         let now = self.now;
@@ -411,7 +475,12 @@ impl World {
                     .core(owner)
                     .map(|core| core.overview(self.time(owner)).boot);
                 let lives = self.is_up(owner) && boot == Some(before.boot);
-                !(self.judge.mild && lives && there)
+                let elsewhere = client.attachments.last().is_some_and(|a| {
+                    let process = &self.nodes[a.node];
+                    let settled = now > process.born + 5 * SECOND;
+                    a.is_there(now + 200 * MS) && process.life == a.life && settled
+                });
+                !(self.judge.mild && lives && (there || elsewhere))
             }
             LeaveReason::Kicked | LeaveReason::Superseded => false,
         };

@@ -119,6 +119,8 @@ pub(crate) struct Node {
     wall_offset_ms: i64,
     /// Boots of all its processes.
     pub(crate) boots: Vec<u64>,
+    /// When processes ended, by boot.
+    pub(crate) ended: BTreeMap<u64, u64>,
     pub(crate) leaving: bool,
     pub(crate) mirror: Mirror,
 }
@@ -146,6 +148,8 @@ pub struct World {
     paths: Vec<Vec<PathState>>,
     conns: BTreeMap<u64, Connection>,
     conn_count: u64,
+    /// Whom each connection that ever was connected.
+    conn_nodes: BTreeMap<u64, [usize; 2]>,
     pub(crate) clients: Clients,
     pub(crate) judge: Judge,
     pub(crate) hash: DefaultHasher,
@@ -172,6 +176,7 @@ impl World {
             paths: vec![vec![state; setup.nodes]; setup.nodes],
             conns: BTreeMap::new(),
             conn_count: 0,
+            conn_nodes: BTreeMap::new(),
             clients: Clients::default(),
             judge: Judge::default(),
             hash: DefaultHasher::new(),
@@ -196,6 +201,7 @@ impl World {
                 wake_at: u64::MAX,
                 wall_offset_ms: 0,
                 boots: Vec::new(),
+                ended: BTreeMap::new(),
                 leaving: false,
                 mirror: Mirror::default(),
             });
@@ -555,6 +561,9 @@ impl World {
         node.core = None;
         node.paused = false;
         let life = node.life;
+        if let Some(boot) = node.boots.last() {
+            node.ended.insert(*boot, self.now);
+        }
         self.clients.node_ended(index, life, self.now);
         let ids: Vec<u64> = self.conns.keys().copied().collect();
         for id in ids {
@@ -628,9 +637,19 @@ impl World {
     fn handle(&mut self, index: usize, input: Input) {
         let time = self.time(index);
         self.note(|| format!("n{index} <- {}", told(&input)));
-        if let Some(core) = self.nodes[index].core.as_mut() {
-            self.judge.note_input(self.now, index, &input);
-            core.handle(time, input);
+        if self.nodes[index].core.is_some() {
+            let from = match &input {
+                Input::Frame { conn, .. } | Input::Datagram { conn, .. } => {
+                    let (id, side) = split(*conn);
+                    let far = self.conn_nodes.get(&id).map(|nodes| nodes[1 - side]);
+                    far.map(|far| &self.nodes[far].name)
+                }
+                _ => None,
+            };
+            self.judge.note_input(self.now, index, from, &input);
+            if let Some(core) = self.nodes[index].core.as_mut() {
+                core.handle(time, input);
+            }
             self.drain(index);
         }
     }
@@ -903,6 +922,7 @@ impl World {
             ends: [End::new(node, life, true), End::new(to, far_life, false)],
         };
         self.conns.insert(id, connection);
+        self.conn_nodes.insert(id, [node, to]);
         let there = self.paths[node][to].path.latency_us;
         self.at(self.now + there, Due::Accepted(id));
         self.at(self.now + MS, Due::Path(id));
