@@ -4,31 +4,27 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use cursormesh_mesh::proto::event::{self, Member, Message, MessageKind, Row};
 use cursormesh_mesh::proto::identity::NameError;
-use cursormesh_mesh::proto::{Event, Local, MemberId, RoomName};
+use cursormesh_mesh::proto::wire::OwnerId;
+use cursormesh_mesh::proto::{Event, Local, MemberId, NodeName, RoomName};
 use cursormesh_web::Hub;
 use cursormesh_web::cluster::{self, Outbound};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-/// What one side said and the other has no form for. Room names are checked where they come in, so
-/// both stay zero unless something is wrong.
+/// What the web edge said and the mesh has no form for. Room names are checked where they come in,
+/// so it stays zero unless something is wrong.
 #[derive(Debug, Default)]
 pub(crate) struct Dropped {
     to_mesh: AtomicU64,
-    to_web: AtomicU64,
 }
 
 impl Dropped {
     /// Dropped on the way from the web edge to the mesh.
     pub(crate) fn to_mesh(&self) -> u64 {
         self.to_mesh.load(Ordering::Relaxed)
-    }
-
-    /// Dropped on the way from the mesh to the web edge.
-    pub(crate) fn to_web(&self) -> u64 {
-        self.to_web.load(Ordering::Relaxed)
     }
 }
 
@@ -68,9 +64,9 @@ pub(crate) async fn hub_to_mesh(
 }
 
 /// Tells the hub what the mesh says, until the mesh ends.
-pub(crate) async fn mesh_to_hub(mut events: mpsc::Receiver<Event>, hub: Hub, dropped: &Dropped) {
+pub(crate) async fn mesh_to_hub(mut events: mpsc::Receiver<Event>, hub: Hub) {
     while let Some(event) = events.recv().await {
-        to_hub(event, &hub, dropped);
+        to_hub(event, &hub);
     }
 }
 
@@ -78,21 +74,28 @@ fn to_mesh(said: Outbound) -> Result<Local, NameError> {
     Ok(match said {
         Outbound::Join(member) => Local::Join(Box::new(Row {
             member: MemberId(member.id.into_bytes()),
-            // Not known from anywhere else: the core makes it the first.
-            epoch: 0,
+            epoch: member.epoch,
             room: RoomName::new(&member.room)?,
-            user: event::User {
-                id: member.user.id,
-                name: member.user.name,
-                color: member.user.color,
-            },
+            user: user_to_mesh(member.user),
             state: member.state,
             joined_at: member.joined_at,
             away: member.away,
-            // The tutorial's pages know no token to come back with.
-            resumable: false,
+            resumable: member.resumable,
             handle: 0,
         })),
+        Outbound::Update {
+            member,
+            user,
+            state,
+        } => Local::Update {
+            member: MemberId(member.into_bytes()),
+            user: user.map(user_to_mesh),
+            state,
+            away: None,
+        },
+        Outbound::Break { member } => Local::Break {
+            member: MemberId(member.into_bytes()),
+        },
         Outbound::Leave { member, reason } => Local::Leave {
             member: MemberId(member.into_bytes()),
             reason: reason_to_mesh(reason),
@@ -103,19 +106,61 @@ fn to_mesh(said: Outbound) -> Result<Local, NameError> {
         },
         Outbound::Messages { room, items } => Local::Messages {
             room: RoomName::new(&room)?,
+            items: messages_to_mesh(items, MessageKind::Tutorial),
+        },
+        Outbound::Events { room, items } => Local::Messages {
+            room: RoomName::new(&room)?,
+            items: messages_to_mesh(items, MessageKind::Event),
+        },
+        Outbound::Cursors { room, items } => Local::Cursors {
+            room: RoomName::new(&room)?,
             items: items
                 .into_iter()
-                .map(|(sender, payload)| Message {
-                    sender: MemberId(sender.into_bytes()),
-                    kind: MessageKind::Tutorial,
-                    payload,
+                .map(|cursor| event::Cursor {
+                    member: MemberId(cursor.member.into_bytes()),
+                    time_ms: cursor.time_ms,
+                    x: cursor.x,
+                    y: cursor.y,
                 })
                 .collect(),
+        },
+        Outbound::Replay {
+            ticket,
+            room,
+            seen,
+            away,
+        } => Local::Replay {
+            ticket,
+            room: RoomName::new(&room)?,
+            seen: seen
+                .into_iter()
+                .filter_map(|(origin, number)| Some((origin_to_mesh(&origin)?, number)))
+                .collect(),
+            away,
         },
     })
 }
 
-fn to_hub(event: Event, hub: &Hub, dropped: &Dropped) {
+fn messages_to_mesh(items: Vec<(Uuid, Bytes)>, kind: MessageKind) -> Vec<Message> {
+    items
+        .into_iter()
+        .map(|(sender, payload)| Message {
+            sender: MemberId(sender.into_bytes()),
+            kind,
+            payload,
+        })
+        .collect()
+}
+
+fn user_to_mesh(user: cluster::User) -> event::User {
+    event::User {
+        id: user.id,
+        name: user.name,
+        color: user.color,
+    }
+}
+
+fn to_hub(event: Event, hub: &Hub) {
     match event {
         Event::Joined(member) => hub.joined(member_to_web(&member)),
         Event::Updated(member) => hub.updated(member_to_web(&member)),
@@ -124,32 +169,96 @@ fn to_hub(event: Event, hub: &Hub, dropped: &Dropped) {
             member,
             reason,
         } => hub.left(room.as_str(), uuid(member), reason_to_web(reason)),
-        Event::Messages { room, items, .. } => {
-            let total = items.len();
-            let items: Vec<_> = items
+        Event::Messages {
+            room,
+            origin,
+            items,
+            ..
+        } => {
+            let (events, tutorial): (Vec<_>, Vec<_>) = items
                 .into_iter()
-                .filter(|(_, message)| message.kind == MessageKind::Tutorial)
-                .map(|(_, message)| (uuid(message.sender), message.payload))
-                .collect();
-            // Named events have no reader here.
-            let strange = (total - items.len()) as u64;
-            dropped.to_web.fetch_add(strange, Ordering::Relaxed);
-            hub.deliver(room.as_str(), items);
+                .partition(|(_, message)| message.kind == MessageKind::Event);
+            if !tutorial.is_empty() {
+                let items = tutorial
+                    .into_iter()
+                    .map(|(_, message)| (uuid(message.sender), message.payload))
+                    .collect();
+                hub.deliver(room.as_str(), items);
+            }
+            if !events.is_empty() {
+                let items = events.into_iter().map(event_to_web).collect();
+                hub.events(room.as_str(), &origin_to_web(&origin), items);
+            }
         }
-        // A tutorial connection cannot move, sends no events, and its cursor is inside its messages. What concerns
-        // links and nodes is in the mesh's own log and view.
-        Event::MovedAway { .. }
-        | Event::MessageRefused { .. }
-        | Event::Published { .. }
-        | Event::Head { .. }
-        | Event::Replayed { .. }
-        | Event::Cursors { .. }
-        | Event::LinkUp { .. }
+        Event::Published {
+            room,
+            origin,
+            items,
+        } => {
+            let items = items.into_iter().map(event_to_web).collect();
+            hub.events(room.as_str(), &origin_to_web(&origin), items);
+        }
+        Event::Head {
+            room,
+            origin,
+            number,
+        } => hub.head(room.as_str(), &origin_to_web(&origin), number),
+        Event::Replayed {
+            ticket,
+            items,
+            complete,
+        } => {
+            let items = items
+                .into_iter()
+                .map(|(origin, number, message)| {
+                    (origin_to_web(&origin), event_to_web((number, message)))
+                })
+                .collect();
+            hub.replayed(ticket, items, complete);
+        }
+        Event::Cursors { room, items } => {
+            let items = items
+                .into_iter()
+                .map(|cursor| cluster::Cursor {
+                    member: uuid(cursor.member),
+                    time_ms: cursor.time_ms,
+                    x: cursor.x,
+                    y: cursor.y,
+                })
+                .collect();
+            hub.cursors(room.as_str(), items);
+        }
+        Event::MovedAway { member, .. } => hub.moved_away(uuid(member)),
+        Event::MessageRefused { room, sender } => hub.refused(room.as_str(), uuid(sender)),
+        // What concerns links and nodes is in the mesh's own log and view.
+        Event::LinkUp { .. }
         | Event::LinkDown { .. }
         | Event::Refused { .. }
         | Event::Membership { .. }
         | Event::Visibility { .. } => {}
     }
+}
+
+fn event_to_web((number, message): (u64, Message)) -> cluster::Event {
+    cluster::Event {
+        number,
+        sender: uuid(message.sender),
+        payload: message.payload,
+    }
+}
+
+/// A node in one life, as clients hold it: opaque to them and to the web edge.
+fn origin_to_web(origin: &OwnerId) -> String {
+    format!("{}.{}", origin.node, origin.boot)
+}
+
+/// What [`origin_to_web`] made; `None` for anything else that a client sends.
+fn origin_to_mesh(origin: &str) -> Option<OwnerId> {
+    let (node, boot) = origin.split_once('.')?;
+    Some(OwnerId {
+        node: NodeName::new(node).ok()?,
+        boot: boot.parse().ok()?,
+    })
 }
 
 /// A member in the web edge's words.
@@ -167,6 +276,8 @@ pub(crate) fn member_to_web(member: &Member) -> cluster::Member {
         node: member.node.to_string(),
         joined_at: row.joined_at,
         away: row.away,
+        epoch: row.epoch,
+        resumable: row.resumable,
     }
 }
 
@@ -214,6 +325,8 @@ mod tests {
             node: "n1".to_owned(),
             joined_at: 42,
             away: false,
+            epoch: 3,
+            resumable: true,
         }
     }
 
@@ -222,7 +335,7 @@ mod tests {
         let Local::Join(row) = to_mesh(Outbound::Join(member())).unwrap() else {
             panic!("not a join");
         };
-        assert_eq!((row.epoch, row.resumable), (0, false));
+        assert_eq!((row.epoch, row.resumable), (3, true));
         let shown = Member {
             node: NodeName::new("n1").unwrap(),
             boot: 7,

@@ -366,6 +366,15 @@ pub fn show(path: &Path) -> Result<Contents, CertError> {
     Ok(contents)
 }
 
+/// The cluster's secret in a bundle's text; `None` if there is none.
+pub(crate) fn secret(bundle: &[u8]) -> Option<Vec<u8>> {
+    let sections = pem::parse_many(bundle).ok()?;
+    let section = sections
+        .into_iter()
+        .find(|section| section.tag() == SECRET_TAG)?;
+    Some(section.into_contents()).filter(|secret| secret.len() == SECRET_BYTES)
+}
+
 fn summary(der: &[u8]) -> Result<Summary, String> {
     let (_, certificate) = X509Certificate::from_der(der)
         .map_err(|error| format!("a certificate cannot be read: {error}"))?;

@@ -6,6 +6,7 @@
 pub mod keys;
 pub mod source;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -140,6 +141,8 @@ pub struct NodeConfig {
     pub advertise: Option<SocketAddr>,
     /// Where it looks for other nodes, with their names where they are known.
     pub seeds: Vec<(Option<NodeName>, SocketAddr)>,
+    /// Where browsers reach the cluster's nodes, by name, as far as it is known.
+    pub urls: BTreeMap<String, String>,
     /// Its certificate.
     pub tls: Tls,
     /// What is logged and how.
@@ -322,9 +325,28 @@ impl ClusterConfig {
             mesh: entry.mesh.clone(),
             advertise: entry.advertise.as_ref().map(|at| at.value),
             seeds: self.seeds(index)?,
+            urls: self.urls(),
             tls: Tls::Pem(String::new()),
             log: self.shared.log.clone(),
         })
+    }
+
+    /// Where browsers reach the nodes: as the file says; where it says nothing and the whole cluster
+    /// is on this machine, their first web address.
+    fn urls(&self) -> BTreeMap<String, String> {
+        let local = self.not_loopback().is_none();
+        let default = |node: &NodeEntry| {
+            let addr = node.web.first()?.value;
+            let reachable = local && is_loopback(addr.ip()) && addr.port() != 0;
+            reachable.then(|| format!("ws://{addr}/v1"))
+        };
+        self.nodes
+            .iter()
+            .filter_map(|node| {
+                let url = node.url.clone().or_else(|| default(node))?;
+                Some((node.name.value.to_string(), url))
+            })
+            .collect()
     }
 
     fn seeds(&self, index: usize) -> Result<Vec<(Option<NodeName>, SocketAddr)>, ConfigError> {
@@ -547,6 +569,7 @@ struct NodeEntry {
     name: Located<NodeName>,
     region: String,
     web: Vec<Located<SocketAddr>>,
+    url: Option<String>,
     mesh: Located<SocketAddr>,
     advertise: Option<Located<SocketAddr>>,
     bundle: Option<Located<PathBuf>>,
@@ -600,6 +623,7 @@ impl NodeEntry {
                 .text(table, "node.region")?
                 .map_or_else(|| "default".to_owned(), |region| region.value),
             web,
+            url: settings.url(table)?,
             advertise: settings.address(table, "node.advertise")?,
             bundle: settings.path(table, "node.bundle")?,
             name,
@@ -723,6 +747,25 @@ impl Settings<'_> {
             Some(item) if !raw.is_list => Ok(Some(item)),
             _ => Err(wrong(&raw.origin, path, "a list is not possible here")),
         }
+    }
+
+    /// Where browsers reach a node, checked as far as text can be.
+    fn url(&self, table: Option<&NodeTable>) -> Result<Option<String>, ConfigError> {
+        let Some(url) = self.text(table, "node.url")? else {
+            return Ok(None);
+        };
+        let has_host = |scheme: &str| {
+            url.value
+                .strip_prefix(scheme)
+                .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        };
+        if !has_host("ws://") && !has_host("wss://") {
+            let problem = format!("\"{}\" is no WebSocket address", quoted(&url.value));
+            let remedy = "give one such as \"wss://n1.example.org/v1\"";
+            let error = ConfigError::new(&url.origin, Some("node.url"), problem, remedy);
+            return Err(error);
+        }
+        Ok(Some(url.value))
     }
 
     fn text(

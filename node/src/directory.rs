@@ -1,16 +1,19 @@
 //! What the web edge may ask of the mesh: answers from the replicated table, without asking anyone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cursormesh_mesh::net::View;
-use cursormesh_mesh::proto::{Overview, PeerOverview, RoomName};
-use cursormesh_web::cluster::{self, RoomSummary};
+use cursormesh_mesh::proto::{MemberId, Overview, PeerOverview, RoomName};
+use cursormesh_web::cluster::{self, NodeSummary, RoomSummary};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::bridge::{self, Dropped};
+use crate::config::NodeConfig;
 use crate::metrics;
 
 /// For so long after its start a node that knows of others but has no link yet is not ready: its
@@ -24,6 +27,9 @@ const ROOMS_LISTED_MAX: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Directory {
     node: String,
+    region: String,
+    /// Where browsers reach the nodes, by name.
+    urls: BTreeMap<String, String>,
     has_seeds: bool,
     started: Instant,
     view: OnceLock<Arc<View>>,
@@ -33,10 +39,12 @@ pub(crate) struct Directory {
 
 impl Directory {
     /// A directory of a node whose mesh does not run yet.
-    pub(crate) fn new(node: String, has_seeds: bool, dropped: Arc<Dropped>) -> Self {
+    pub(crate) fn new(config: &NodeConfig, dropped: Arc<Dropped>) -> Self {
         Self {
-            node,
-            has_seeds,
+            node: config.node.to_string(),
+            region: config.region.clone(),
+            urls: config.urls.clone(),
+            has_seeds: !config.seeds.is_empty(),
             started: Instant::now(),
             view: OnceLock::new(),
             leaving: AtomicBool::new(false),
@@ -88,6 +96,35 @@ impl cluster::Directory for Directory {
             .collect();
         members.sort_by_key(|member| (member.joined_at, member.id));
         members
+    }
+
+    fn member(&self, room: &str, member: Uuid) -> Option<cluster::Member> {
+        let view = self.view.get()?;
+        let room = RoomName::new(room).ok()?;
+        let member = view.member(&room, MemberId(member.into_bytes()))?;
+        Some(bridge::member_to_web(&member))
+    }
+
+    fn nodes(&self) -> Vec<NodeSummary> {
+        let summary = |node: &str, region: &str| NodeSummary {
+            node: node.to_owned(),
+            region: region.to_owned(),
+            url: self.urls.get(node).cloned(),
+        };
+        let mut nodes = vec![summary(&self.node, &self.region)];
+        let Some(view) = self.view.get() else {
+            return nodes;
+        };
+        let overview = view.overview();
+        let mut peers: Vec<&PeerOverview> = overview
+            .peers
+            .iter()
+            .filter(|peer| peer.linked || peer.visible)
+            .collect();
+        peers.sort_by_key(|peer| (peer.rtt.unwrap_or(Duration::MAX), &peer.node));
+        let peers = peers.iter();
+        nodes.extend(peers.map(|peer| summary(peer.node.as_str(), &peer.region)));
+        nodes
     }
 
     fn count(&self, room: &str) -> usize {
@@ -233,7 +270,11 @@ mod tests {
 
     #[test]
     fn a_node_without_a_running_mesh_is_not_ready_and_knows_nothing() {
-        let directory = Directory::new("n1".to_owned(), true, Arc::default());
+        let tls = |_: &NodeName, _: &NodeName| crate::config::Tls::Pem(String::new());
+        let mut config = NodeConfig::dev(&crate::config::Overrides::default(), tls).unwrap();
+        config.node = NodeName::new("n1").unwrap();
+        config.seeds = vec![(None, "127.0.0.1:7172".parse().unwrap())];
+        let directory = Directory::new(&config, Arc::default());
         assert_eq!(directory.ready(), Err("the node starts".to_owned()));
         assert_eq!(directory.count("lobby"), 0);
         assert!(directory.members("lobby").is_empty());

@@ -71,11 +71,6 @@ pub(crate) fn render(view: &View, dropped: &Dropped, uptime: Duration) -> String
         &[("to", "mesh")],
         dropped.to_mesh(),
     );
-    page.sample(
-        "cursormesh_bridge_dropped_total",
-        &[("to", "web")],
-        dropped.to_web(),
-    );
     for (name, help, value) in overview.counters.iter().copied().chain(view.counters()) {
         let kind = if name.ends_with("_total") {
             "counter"

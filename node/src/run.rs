@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cursormesh_mesh::net::{self, Identity, Mesh, Settings, StartError};
 use cursormesh_mesh::proto;
+use cursormesh_web::config::Secret;
 use cursormesh_web::{BindError, Hub, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -70,16 +71,12 @@ impl Node {
     /// Starts a node inside the current tokio runtime; returns once it listens. Links to other
     /// nodes come up later.
     pub async fn start(config: NodeConfig) -> Result<Self, RunError> {
-        let identity = identity(&config)?;
+        let (identity, secret) = identity_and_secret(&config)?;
         warn_ahead(&config);
         let dropped = Arc::new(Dropped::default());
-        let directory = Arc::new(Directory::new(
-            config.node.to_string(),
-            !config.seeds.is_empty(),
-            dropped.clone(),
-        ));
+        let directory = Arc::new(Directory::new(&config, dropped.clone()));
         let (outbound, said) = mpsc::channel(OUTBOUND_CAPACITY);
-        let web = web_config(&config);
+        let web = web_config(&config, secret);
         let hub = Hub::new(&web, directory.clone(), outbound);
         let server = Server::bind(web, hub.clone(), directory.clone())
             .map_err(|error| web_error(&config, &error))?;
@@ -109,7 +106,7 @@ impl Node {
         let events = mesh.events();
         let to_hub = tokio::spawn(async move {
             if let Some(events) = events {
-                bridge::mesh_to_hub(events, hub, &dropped).await;
+                bridge::mesh_to_hub(events, hub).await;
             }
         });
         let running = Running {
@@ -200,7 +197,8 @@ impl Running {
         // What browsers said last still goes out; then the node leaves.
         self.stop_hub.send_replace(true);
         let _ = self.to_mesh.await;
-        self.mesh.leave(Duration::ZERO).await;
+        // Members that can come back are shown as away while their clients move to other nodes.
+        self.mesh.leave(proto::GRACE).await;
         self.to_hub.abort();
         info!("node stopped");
     }
@@ -233,6 +231,12 @@ pub fn until_signal(config: NodeConfig) -> Result<ExitCode, RunError> {
 
 /// The node's certificate, read and checked against its name and cluster.
 pub fn identity(config: &NodeConfig) -> Result<Identity, RunError> {
+    identity_and_secret(config).map(|(identity, _)| identity)
+}
+
+/// The certificate, and the cluster's secret where the bundle has it: one made before there was a
+/// secret works, but its members cannot be resumed on other nodes.
+fn identity_and_secret(config: &NodeConfig) -> Result<(Identity, Option<Secret>), RunError> {
     let NodeConfig { node, cluster, .. } = config;
     let unusable = |problem: String, remedy: String| match &config.tls {
         Tls::Bundle { path, key } => {
@@ -290,7 +294,7 @@ pub fn identity(config: &NodeConfig) -> Result<Identity, RunError> {
             format!("use the bundle of {node}, made with `cursormesh cert node --name {node}`"),
         ));
     }
-    Ok(identity)
+    Ok((identity, cert::secret(&bytes).map(Secret::new)))
 }
 
 /// Says in the log what works now and will not for long.
@@ -339,7 +343,7 @@ pub fn local_url(addr: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, addr.port()))
 }
 
-fn web_config(config: &NodeConfig) -> cursormesh_web::Config {
+fn web_config(config: &NodeConfig, secret: Option<Secret>) -> cursormesh_web::Config {
     let limits = &config.web_limits;
     cursormesh_web::Config {
         listen: reachable(&config.web),
@@ -351,6 +355,7 @@ fn web_config(config: &NodeConfig) -> cursormesh_web::Config {
         outboxes_bytes_max: limits.outboxes_bytes_max,
         ping_interval: limits.ping_interval,
         dead_after: limits.ping_timeout,
+        resume_secrets: secret.into_iter().collect(),
         ..cursormesh_web::Config::default()
     }
 }

@@ -1,5 +1,7 @@
 //! The seam to the rest of the cluster: what goes out, and what can be asked.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
@@ -34,6 +36,36 @@ pub struct Member {
     pub joined_at: u64,
     /// The connection broke and may come back.
     pub away: bool,
+    /// Rises each time the member comes back, here or on another node; 0 in a join of a new one.
+    #[serde(skip)]
+    pub epoch: u32,
+    /// Whether its client can come back with a token and be this member again.
+    #[serde(skip)]
+    pub resumable: bool,
+}
+
+/// A member's position in its room.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cursor {
+    /// The member.
+    pub member: Uuid,
+    /// The sender's clock in milliseconds, modulo 2^16.
+    pub time_ms: u16,
+    /// In the room's own coordinates; finite.
+    pub x: f32,
+    /// In the room's own coordinates; finite.
+    pub y: f32,
+}
+
+/// A named event on its way through a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its number: rises per origin, with gaps.
+    pub number: u64,
+    /// The member that sent it.
+    pub sender: Uuid,
+    /// JSON text, `{"name":…,"data":…}`.
+    pub payload: Bytes,
 }
 
 fn raw_json<S: serde::Serializer>(state: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
@@ -63,6 +95,20 @@ pub enum LeaveReason {
 pub enum Outbound {
     /// A local connection becomes a member of a room.
     Join(Member),
+    /// A local member's user or state changes.
+    Update {
+        /// The member.
+        member: Uuid,
+        /// The new user, if it changed.
+        user: Option<User>,
+        /// The new state, if it changed.
+        state: Option<Bytes>,
+    },
+    /// A local member's connection broke: the member stays, away, for the grace period.
+    Break {
+        /// The member.
+        member: Uuid,
+    },
     /// A local member leaves.
     Leave {
         /// The member.
@@ -85,6 +131,45 @@ pub enum Outbound {
         /// Sender and text of each.
         items: Vec<(Uuid, Bytes)>,
     },
+    /// Events of local members, in order: sender and payload of each. They come back to
+    /// [`Hub::events`](crate::Hub::events), with numbers, for local connections too.
+    Events {
+        /// The room.
+        room: String,
+        /// Sender and JSON text, `{"name":…,"data":…}`, of each.
+        items: Vec<(Uuid, Bytes)>,
+    },
+    /// New positions of local members, the newest of each: one flush of a room.
+    Cursors {
+        /// The room.
+        room: String,
+        /// The positions.
+        items: Vec<Cursor>,
+    },
+    /// A client is back and asks for the events it missed; answered by
+    /// [`Hub::replayed`](crate::Hub::replayed).
+    Replay {
+        /// Comes back with the answer; never zero, never used twice.
+        ticket: u64,
+        /// The room.
+        room: String,
+        /// The last number seen of each origin, as the client tells it.
+        seen: Vec<(String, u64)>,
+        /// How long the client says that it was away.
+        away: Duration,
+    },
+}
+
+/// A node that browsers may connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeSummary {
+    /// Its name.
+    pub node: String,
+    /// Where it runs.
+    pub region: String,
+    /// The address of its `/v1`, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// A room in a listing.
@@ -104,6 +189,10 @@ pub trait Directory: Send + Sync + 'static {
     fn rooms(&self, limit: usize) -> Vec<RoomSummary>;
     /// Members of a room, oldest first; empty if there is no such room.
     fn members(&self, room: &str) -> Vec<Member>;
+    /// One member of a room; constant time.
+    fn member(&self, room: &str, member: Uuid) -> Option<Member>;
+    /// This node first, then the other nodes that are there, nearest first.
+    fn nodes(&self) -> Vec<NodeSummary>;
     /// How many members a room has; constant time.
     fn count(&self, room: &str) -> usize;
     /// The mesh as this node sees it, as a JSON object.

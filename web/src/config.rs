@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use crate::token::Secret;
+
 /// The largest value that [`Config::message_bytes_max`] may take: what the mesh carries in one
 /// message, less what the server adds to it.
 pub const MESSAGE_BYTES_LIMIT: usize = 128 * 1024;
@@ -54,6 +56,11 @@ pub struct Config {
     /// A sender from another node that is silent for this long without ever having joined has left:
     /// its node died before the join got through. Defaults to 10 s.
     pub stranger_timeout: Duration,
+    /// How long a v1 client may take to say hello. Defaults to 10 s.
+    pub hello_timeout: Duration,
+    /// What resume tokens are sealed with: the same on all nodes of a cluster, the first one seals,
+    /// any opens. Defaults to none: the node makes its own, and tokens are good on this node alone.
+    pub resume_secrets: Vec<Secret>,
     /// How long a client may take to answer a close before its socket is dropped. Defaults to 1 s.
     pub close_timeout: Duration,
     /// How long a shutdown waits for connections to finish. Defaults to 2 s.
@@ -80,6 +87,8 @@ impl Default for Config {
             interest_linger: Duration::from_secs(5),
             room_linger: Duration::from_secs(30),
             stranger_timeout: Duration::from_secs(10),
+            hello_timeout: Duration::from_secs(10),
+            resume_secrets: Vec::new(),
             close_timeout: Duration::from_secs(1),
             shutdown_timeout: Duration::from_secs(2),
         }

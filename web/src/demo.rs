@@ -9,6 +9,8 @@ use bytes::Bytes;
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::protocol::Sample;
+
 /// The deepest nesting of objects and arrays that is passed on; the message itself is level 1.
 pub const NESTING_MAX: u32 = 128;
 
@@ -103,6 +105,26 @@ pub fn left(sender: Uuid, color: u16) -> Bytes {
     Bytes::from(format!(
         r#"{{"x":{NOWHERE},"y":{NOWHERE},"left":true,"sender":"{sender}","color":{color}}}"#
     ))
+}
+
+/// A v1 cursor as tutorial pages know it.
+pub(crate) fn cursor(sender: Uuid, color: u16, sample: Sample) -> Bytes {
+    let Sample { x, y, .. } = sample;
+    Bytes::from(format!(
+        r#"{{"x":{x},"y":{y},"sender":"{sender}","color":{color}}}"#
+    ))
+}
+
+/// The position that a message tells, if its `x` and `y` are numbers that a cursor can have;
+/// `now_ms` is the time it is given.
+pub(crate) fn position(text: &[u8], now_ms: u64) -> Option<Sample> {
+    #[derive(serde::Deserialize)]
+    struct Position {
+        x: f64,
+        y: f64,
+    }
+    let Position { x, y } = serde_json::from_slice(text).ok()?;
+    Sample::new(now_ms as u16, x as f32, y as f32)
 }
 
 /// The hue that [`stamp`] wrote at the end of `text`; `None` if it did not write it.

@@ -1,23 +1,29 @@
 //! The meeting point of a node's rooms: local connections on one side, the rest of the cluster on
 //! the other.
 
+mod audience;
 mod departed;
 pub(crate) mod outbox;
 pub(crate) mod room;
+mod roster;
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::cluster::{Directory, LeaveReason, Member, Outbound};
+use crate::cluster::{Cursor, Directory, Event, LeaveReason, Member, Outbound};
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::protocol::Sample;
+use crate::token::Tokens;
 
 use outbox::{Bounds, Outbox};
+use room::visit::{Arrival, Visit};
 use room::{Membership, Room};
 
 /// All rooms that have, or lately had, connections on this node. Cheap to clone.
@@ -39,6 +45,36 @@ pub(crate) struct Context {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) outbound: mpsc::Sender<Outbound>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tokens: Tokens,
+    last_room: AtomicU32,
+    last_serial: AtomicU64,
+    /// The room of each question for missed events; the cluster answers every one.
+    replays: Mutex<HashMap<u64, String>>,
+}
+
+impl Context {
+    /// A number that was not given before.
+    pub(crate) fn serial(&self) -> u64 {
+        self.last_serial.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A ticket for a question about a room.
+    pub(crate) fn ticket(&self, room: &str) -> u64 {
+        let ticket = self.serial();
+        self.replays
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(ticket, room.to_owned());
+        ticket
+    }
+}
+
+/// Now, in milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> u64 {
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Hub {
@@ -55,6 +91,10 @@ impl Hub {
             directory,
             outbound,
             metrics: Arc::new(Metrics::default()),
+            tokens: Tokens::new(&config.resume_secrets),
+            last_room: AtomicU32::new(0),
+            last_serial: AtomicU64::new(0),
+            replays: Mutex::default(),
         };
         Self(Arc::new(Inner {
             context: Arc::new(context),
@@ -72,17 +112,81 @@ impl Hub {
         }
     }
 
-    /// A member became visible, on this node or another one.
+    /// A member became visible, on this node or another one. For a v1 connection that waits to join,
+    /// this is the moment: it is a new member, or one that had left.
     pub fn joined(&self, member: Member) {
         if let Some(room) = self.room(&member.room) {
-            room.joined(member.id);
+            room.shown(member, true);
         }
     }
 
-    /// A visible member changed.
+    /// A visible member changed, or moved to another node. A v1 connection that waits to join as it
+    /// has recovered it.
     pub fn updated(&self, member: Member) {
         if let Some(room) = self.room(&member.room) {
-            room.updated(member.id, member.user.color);
+            room.shown(member, false);
+        }
+    }
+
+    /// A member that was on this node is served by another one: its connection here, if it is still
+    /// there, is closed as superseded.
+    pub fn moved_away(&self, member: Uuid) {
+        let rooms: Vec<Arc<Room>> = {
+            let rooms = self.0.rooms.read().unwrap_or_else(PoisonError::into_inner);
+            rooms.values().cloned().collect()
+        };
+        for room in rooms {
+            room.moved_away(member);
+        }
+    }
+
+    /// Named events of one origin (a node in one life, opaque), in its order: of other nodes, and
+    /// those of local members that come back with their numbers. Ignored for rooms without local
+    /// connections.
+    pub fn events(&self, room: &str, origin: &str, items: Vec<Event>) {
+        if let Some(room) = self.room(room) {
+            room.events(origin, items);
+        }
+    }
+
+    /// Where the events of an origin begin for this node: those up to `number` were before it had
+    /// connections in the room.
+    pub fn head(&self, room: &str, origin: &str, number: u64) {
+        if let Some(room) = self.room(room) {
+            room.head(origin, number);
+        }
+    }
+
+    /// New positions of v1 members on other nodes.
+    pub fn cursors(&self, room: &str, items: Vec<Cursor>) {
+        if let Some(room) = self.room(room) {
+            let moves = items.into_iter().filter_map(|cursor| {
+                let sample = Sample::new(cursor.time_ms, cursor.x, cursor.y)?;
+                Some((cursor.member, sample))
+            });
+            room.place(moves, false);
+        }
+    }
+
+    /// The answer to [`Outbound::Replay`]: what was said after the positions asked for, ascending per
+    /// origin, and whether that is all.
+    pub fn replayed(&self, ticket: u64, items: Vec<(String, Event)>, complete: bool) {
+        let room = self
+            .0
+            .context
+            .replays
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&ticket);
+        if let Some(room) = room.and_then(|room| self.room(&room)) {
+            room.replayed(ticket, items, complete);
+        }
+    }
+
+    /// An event of a local member did not get to a node whose link is slow.
+    pub fn refused(&self, room: &str, member: Uuid) {
+        if let Some(room) = self.room(room) {
+            room.refused(member);
         }
     }
 
@@ -103,12 +207,30 @@ impl Hub {
     /// Makes a new member of the room for a connection that gets the room's frames through
     /// `outbox`.
     pub(crate) fn enter(&self, name: &str, outbox: Arc<Outbox>) -> Membership {
-        let room = {
+        self.occupy(name).enter(outbox, Arc::downgrade(&self.0))
+    }
+
+    /// Makes a member of the room, new or again, for a v1 connection.
+    pub(crate) fn visit(&self, name: &str, outbox: Arc<Outbox>, arrival: Arrival) -> Visit {
+        self.occupy(name)
+            .visit(outbox, arrival, Arc::downgrade(&self.0))
+    }
+
+    /// What v1 sessions need to know of this node.
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.0.context
+    }
+
+    /// The room, with one more occupant.
+    fn occupy(&self, name: &str) -> Arc<Room> {
+        {
             let mut rooms = self.0.rooms.write().unwrap_or_else(PoisonError::into_inner);
             let room = match rooms.get(name) {
                 Some(room) => room.clone(),
                 None => {
-                    let room = Arc::new(Room::new(name.to_owned(), self.0.context.clone()));
+                    let context = self.0.context.clone();
+                    let number = context.last_room.fetch_add(1, Ordering::Relaxed) + 1;
+                    let room = Arc::new(Room::new(name.to_owned(), number, context));
                     rooms.insert(name.to_owned(), room.clone());
                     self.metrics().rooms.rise(1);
                     room
@@ -117,8 +239,7 @@ impl Hub {
             // Under the lock, so that the room cannot be evicted between here and there.
             room.occupants.fetch_add(1, Ordering::SeqCst);
             room
-        };
-        room.enter(outbox, Arc::downgrade(&self.0))
+        }
     }
 
     pub(crate) fn outbox_bounds(&self) -> Bounds {
@@ -172,7 +293,7 @@ mod tests {
 
     use super::outbox::{FrameSink, State};
     use super::*;
-    use crate::cluster::{RoomSummary, User};
+    use crate::cluster::{NodeSummary, RoomSummary, User};
     use crate::demo;
     use crate::websocket::close::Close;
 
@@ -191,6 +312,13 @@ mod tests {
         }
         fn members(&self, _: &str) -> Vec<Member> {
             self.members.lock().unwrap().clone()
+        }
+        fn member(&self, _: &str, id: Uuid) -> Option<Member> {
+            let members = self.members.lock().unwrap();
+            members.iter().find(|member| member.id == id).cloned()
+        }
+        fn nodes(&self) -> Vec<NodeSummary> {
+            Vec::new()
         }
         fn count(&self, _: &str) -> usize {
             0
@@ -358,6 +486,7 @@ mod tests {
                 Outbound::Leave { member, reason } => format!("leave {member} {reason:?}"),
                 Outbound::Interest { room, wanted } => format!("interest {room} {wanted}"),
                 Outbound::Messages { room, items } => format!("messages {room} {}", items.len()),
+                other => panic!("tutorial connections do not say {other:?}"),
             }
         }
     }
@@ -382,6 +511,8 @@ mod tests {
             node: "n2".into(),
             joined_at: 0,
             away: false,
+            epoch: 1,
+            resumable: false,
         }
     }
 

@@ -20,7 +20,10 @@ pub mod server;
 
 mod admin;
 mod assets;
+mod protocol;
 mod routes;
+mod session;
+mod token;
 mod websocket;
 
 pub use config::Config;

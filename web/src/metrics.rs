@@ -65,6 +65,9 @@ pub struct Dropped {
     /// A message from another node was overtaken by a newer one of the same sender while the
     /// room's queue was over its bound.
     pub overtaken: Counter,
+    /// A v1 cursor for a room that its connection is not in, without finite coordinates, or in a
+    /// frame of the wrong length.
+    pub misplaced: Counter,
     /// A frame was skipped by one connection that did not read fast enough. One message skipped by
     /// two connections counts twice.
     pub lagging: Counter,
@@ -87,6 +90,14 @@ pub struct Closes {
     pub too_big: Counter,
     /// 1012: the node shuts down.
     pub restart: Counter,
+    /// 1013: too much waited for a v1 connection, or its join was not answered.
+    pub overload: Counter,
+    /// 4400: a v1 client said what the protocol does not have.
+    pub bad_message: Counter,
+    /// 4408: a v1 client did not say hello.
+    pub no_hello: Counter,
+    /// 4409: a v1 client's member is connected elsewhere.
+    pub superseded: Counter,
     /// No close frame: the client's socket broke or ended without one.
     pub broken: Counter,
 }
@@ -191,6 +202,7 @@ impl Metrics {
                 ("not_utf8", &dropped.not_utf8),
                 ("departed", &dropped.departed),
                 ("overtaken", &dropped.overtaken),
+                ("misplaced", &dropped.misplaced),
                 ("lagging", &dropped.lagging),
             ],
         );
@@ -243,6 +255,10 @@ impl Metrics {
                 ("1008", &closes.policy),
                 ("1009", &closes.too_big),
                 ("1012", &closes.restart),
+                ("1013", &closes.overload),
+                ("4400", &closes.bad_message),
+                ("4408", &closes.no_hello),
+                ("4409", &closes.superseded),
                 ("none", &closes.broken),
             ],
         );

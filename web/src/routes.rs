@@ -16,7 +16,8 @@ use warp::reply::Response as Reply;
 use crate::cluster::Directory;
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::websocket::connection;
+use crate::protocol;
+use crate::websocket::connection::{self, Dialect};
 use crate::websocket::upgrade::{self, UpgradeError};
 use crate::{admin, assets};
 
@@ -87,11 +88,18 @@ pub(crate) fn routes(
         )
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<Origin>())
-        .map(websocket);
+        .map(tutorial);
+    let v1 = warp::path!("v1")
+        .and(request(&context))
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::ext::optional::<Origin>())
+        .map(v1);
     let nothing =
         warp::any().map(|| text(StatusCode::NOT_FOUND, "There is nothing at this address.\n"));
 
     page.or(websocket)
+        .unify()
+        .or(v1)
         .unify()
         .or(healthz)
         .unify()
@@ -214,26 +222,63 @@ fn request(
         )
 }
 
-/// The tutorial's protocol: the upgrade, and the task that serves the connection from then on.
-fn websocket(
+/// The tutorial's protocol.
+fn tutorial(
     request: Request,
     query: Option<String>,
     upgrade: Option<OnUpgrade>,
     origin: Option<Origin>,
 ) -> Reply {
-    let Request {
-        context,
-        method,
-        headers,
-    } = request;
-    let accept = match upgrade::accept(&method, &headers) {
+    let accept = match upgrade::accept(&request.method, &request.headers) {
         Ok(accept) => accept,
         Err(error) => return refuse_upgrade(error),
     };
-    let room = match room_name(query.as_deref()) {
-        Ok(room) => room,
-        Err(why) => return text(StatusCode::BAD_REQUEST, why),
+    match room_name(query.as_deref()) {
+        Ok(room) => websocket(request, accept, upgrade, origin, Dialect::Tutorial(room)),
+        Err(why) => text(StatusCode::BAD_REQUEST, why),
+    }
+}
+
+/// Protocol v1.
+fn v1(request: Request, upgrade: Option<OnUpgrade>, origin: Option<Origin>) -> Reply {
+    let accept = match upgrade::accept(&request.method, &request.headers) {
+        Ok(accept) => accept,
+        Err(error) => return refuse_upgrade(error),
     };
+    let offered = |name| upgrade::lists(&request.headers, header::SEC_WEBSOCKET_PROTOCOL, name);
+    let (subprotocol, binary) = if offered(protocol::BINARY) {
+        (protocol::BINARY, true)
+    } else if offered(protocol::JSON) {
+        (protocol::JSON, false)
+    } else {
+        return text(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "Offer a subprotocol: {} (cursors as binary frames) or {} (all JSON).\n",
+                protocol::BINARY,
+                protocol::JSON
+            ),
+        );
+    };
+    let mut reply = websocket(request, accept, upgrade, origin, Dialect::V1 { binary });
+    if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
+        reply.headers_mut().insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            header::HeaderValue::from_static(subprotocol),
+        );
+    }
+    reply
+}
+
+/// The answer to an upgrade, and the task that serves the connection from then on.
+fn websocket(
+    request: Request,
+    accept: String,
+    upgrade: Option<OnUpgrade>,
+    origin: Option<Origin>,
+    dialect: Dialect,
+) -> Reply {
+    let context = request.context;
     let (Some(upgrade), Some(origin)) = (upgrade, origin) else {
         return refuse_upgrade(UpgradeError::NoUpgrade);
     };
@@ -256,7 +301,7 @@ fn websocket(
                     stream,
                     parts.read_buf,
                     context.hub,
-                    room,
+                    dialect,
                     context.config,
                     context.shutdown,
                 );
@@ -310,20 +355,21 @@ fn room_name(query: Option<&str>) -> Result<String, &'static str> {
         if percent_decode(key, true).as_deref() == Some("room") {
             let room = percent_decode(value, true)
                 .ok_or("The room's name must be percent-encoded UTF-8.\n")?;
-            return check_room(room);
+            return check_room(&room).map(|()| room);
         }
     }
     Ok(LOBBY.to_owned())
 }
 
-fn check_room(room: String) -> Result<String, &'static str> {
+/// Whether a room may have this name; the error is for people.
+pub(crate) fn check_room(room: &str) -> Result<(), &'static str> {
     if room.is_empty() || room.len() > ROOM_BYTES_MAX {
         return Err("The room's name must have 1 to 200 bytes.\n");
     }
     if room.chars().any(char::is_control) {
         return Err("The room's name must not contain control characters.\n");
     }
-    Ok(room)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cursormesh_web::cluster::{Directory, LeaveReason, Member, Outbound, RoomSummary, User};
+use cursormesh_web::cluster::{
+    Directory, LeaveReason, Member, NodeSummary, Outbound, RoomSummary, User,
+};
 use cursormesh_web::{Config, Hub, Server};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -76,7 +78,15 @@ impl Directory for Cluster {
             node: "n2".into(),
             joined_at: 5,
             away: false,
+            epoch: 1,
+            resumable: false,
         }]
+    }
+    fn member(&self, _: &str, _: Uuid) -> Option<Member> {
+        None
+    }
+    fn nodes(&self) -> Vec<NodeSummary> {
+        Vec::new()
     }
     fn count(&self, _: &str) -> usize {
         0

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cursormesh_web::cluster::{Directory, Member, RoomSummary};
+use cursormesh_web::cluster::{Directory, Member, NodeSummary, RoomSummary};
 use cursormesh_web::{Config, Hub, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,6 +29,12 @@ impl Directory for Alone {
         Vec::new()
     }
     fn members(&self, _: &str) -> Vec<Member> {
+        Vec::new()
+    }
+    fn member(&self, _: &str, _: Uuid) -> Option<Member> {
+        None
+    }
+    fn nodes(&self) -> Vec<NodeSummary> {
         Vec::new()
     }
     fn count(&self, _: &str) -> usize {

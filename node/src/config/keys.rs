@@ -235,6 +235,13 @@ pub const KEYS: &[Key] = &[
         help: "Where browsers connect (TCP)",
     },
     Key {
+        path: "node.url",
+        kind: Kind::Text { bytes_max: 255 },
+        unit: "",
+        default: "",
+        help: "Where browsers reach this node's /v1 from outside, as a ws:// or wss:// address",
+    },
+    Key {
         path: "node.mesh",
         kind: Kind::Address,
         unit: "",

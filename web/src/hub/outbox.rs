@@ -96,6 +96,8 @@ struct Queue {
     cost: usize,
     /// While lagging: the sequence number of the last frame that was or will be written.
     lagging_since: Option<u64>,
+    /// A v1 connection is owed something by its rooms.
+    owed: Option<Owed>,
     /// The connection is to be closed, and why.
     ending: Option<Close>,
     /// The close frame is queued: nothing comes after it.
@@ -112,10 +114,24 @@ struct Entry {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// A tutorial message: the connection lags without it.
     Data,
+    /// A v1 frame that may not be left out.
+    Vital,
+    /// A v1 presence diff: a snapshot makes up for it.
+    Presence,
     Ping,
     Pong,
     Close,
+}
+
+/// What the rooms of a v1 connection are to send it once its socket takes bytes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Owed {
+    /// What each room has noted by itself: pages, positions.
+    Rest,
+    /// New snapshots too: presence diffs were left out.
+    Snapshots,
 }
 
 /// What the connection's task is to do about its outbox.
@@ -130,6 +146,8 @@ pub(crate) enum State {
     /// The socket took what was begun, and frames after this sequence number were skipped: the room
     /// is to be asked for what is newest.
     Behind(u64),
+    /// The socket took everything, and the connection's rooms owe it something.
+    Owed,
     /// The connection is to be closed.
     Ending(Close),
     /// The close frame is written.
@@ -180,6 +198,52 @@ impl Outbox {
             queue.entries.push_back(Entry::data(chunk));
             self.write_queue(&mut queue);
         }
+    }
+
+    /// Writes or queues frames of protocol v1 that may not be left out, `frames` of them. If that is
+    /// more than may wait even without presence diffs, the connection ends with code 1013.
+    pub(crate) fn push_vital(&self, bytes: Bytes, frames: u64) {
+        self.push_v1(Kind::Vital, bytes, frames);
+    }
+
+    /// Writes or queues a presence diff of protocol v1. It may be left out: then the connection is
+    /// owed snapshots.
+    pub(crate) fn push_presence(&self, bytes: Bytes) {
+        self.push_v1(Kind::Presence, bytes, 1);
+    }
+
+    /// Writes or queues a v1 frame that is worth nothing later. False if others wait: it was not
+    /// taken then, and the connection is owed what is newest.
+    pub(crate) fn push_fleeting(&self, bytes: Bytes) -> bool {
+        let mut queue = self.lock();
+        if queue.closed || queue.broken {
+            return true;
+        }
+        if !queue.entries.is_empty() {
+            queue.owed = queue.owed.max(Some(Owed::Rest));
+            return false;
+        }
+        self.metrics.messages_out.increment();
+        self.enqueue_v1(&mut queue, Kind::Vital, bytes);
+        true
+    }
+
+    /// The connection's rooms owe it something: [`State::Owed`] comes when its socket has taken what
+    /// waits.
+    pub(crate) fn owe(&self) {
+        let mut queue = self.lock();
+        queue.owed = queue.owed.max(Some(Owed::Rest));
+        self.wake.notify_one();
+    }
+
+    /// What is owed, to be paid now.
+    pub(crate) fn take_owed(&self) -> Option<Owed> {
+        self.lock().owed.take()
+    }
+
+    /// Whether nothing waits for the socket.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().entries.is_empty()
     }
 
     /// Answers a ping. One answer waits at most: a newer one replaces it.
@@ -239,6 +303,8 @@ impl Outbox {
             State::Closed
         } else if let Some(since) = queue.lagging_since {
             State::Behind(since)
+        } else if queue.owed.is_some() {
+            State::Owed
         } else {
             State::Idle
         }
@@ -255,6 +321,45 @@ impl Outbox {
 
     fn is_pressed(&self) -> bool {
         self.metrics.outbox_bytes.get() > self.bounds.total_bytes_max as u64
+    }
+
+    fn push_v1(&self, kind: Kind, bytes: Bytes, frames: u64) {
+        let mut queue = self.lock();
+        if queue.closed || queue.broken {
+            return;
+        }
+        if kind == Kind::Presence && queue.owed == Some(Owed::Snapshots) {
+            self.metrics.messages_dropped.lagging.add(frames);
+            return;
+        }
+        self.metrics.messages_out.add(frames);
+        self.enqueue_v1(&mut queue, kind, bytes);
+        if queue.cost.saturating_sub(queue.written) <= self.bytes_max() {
+            return;
+        }
+        self.metrics.outbox_lags.increment();
+        let dropped = queue.drop_presence();
+        if dropped > 0 {
+            self.metrics.messages_dropped.lagging.add(dropped);
+            queue.owed = Some(Owed::Snapshots);
+        }
+        if queue.cost.saturating_sub(queue.written) > self.bytes_max() {
+            queue.ending.get_or_insert(Close::OVERLOADED);
+        }
+        self.wake.notify_one();
+    }
+
+    fn enqueue_v1(&self, queue: &mut Queue, kind: Kind, bytes: Bytes) {
+        let direct = queue.entries.is_empty();
+        queue.cost += bytes.len() + CHUNK_COST;
+        queue.entries.push_back(Entry {
+            kind,
+            bytes,
+            numbers: Numbers::Run(0..0),
+        });
+        if direct && self.write_queue(queue) {
+            self.wake.notify_one();
+        }
     }
 
     fn enqueue(&self, queue: &mut Queue, chunk: Chunk) {
@@ -336,7 +441,7 @@ impl Queue {
                 return;
             }
             self.written -= first.bytes.len();
-            if first.kind == Kind::Data {
+            if first.is_data() {
                 self.cost -= first.bytes.len() + CHUNK_COST;
             }
             self.entries.pop_front();
@@ -394,6 +499,23 @@ impl Queue {
         dropped
     }
 
+    /// Drops the presence diffs that are not begun; gives their number.
+    fn drop_presence(&mut self) -> u64 {
+        let begun = usize::from(self.written > 0);
+        let before = self.entries.len();
+        let (mut index, mut freed) = (0, 0);
+        self.entries.retain(|entry| {
+            index += 1;
+            let keeps = entry.kind != Kind::Presence || index <= begun;
+            if !keeps {
+                freed += entry.bytes.len() + CHUNK_COST;
+            }
+            keeps
+        });
+        self.cost -= freed;
+        (before - self.entries.len()) as u64
+    }
+
     fn fail(&mut self) {
         self.broken = true;
         self.entries = VecDeque::new();
@@ -403,6 +525,10 @@ impl Queue {
 }
 
 impl Entry {
+    fn is_data(&self) -> bool {
+        matches!(self.kind, Kind::Data | Kind::Vital | Kind::Presence)
+    }
+
     fn data(chunk: Chunk) -> Self {
         Self {
             kind: Kind::Data,

@@ -9,11 +9,12 @@
 //! flush; `delivery` is held during the flush, which writes to sockets. Where both are needed,
 //! `delivery` is taken first.
 
+pub(crate) mod visit;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
@@ -21,12 +22,14 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 use uuid::Uuid;
 
+use super::audience::{Audience, Heads};
 use super::departed::Departed;
 use super::outbox::{Chunk, Numbers, Outbox};
-use super::{Context, Inner};
-use crate::cluster::{LeaveReason, Member, Outbound, User};
+use super::{Context, Inner, unix_ms};
+use crate::cluster::{Cursor, Event, LeaveReason, Member, Outbound, User};
 use crate::demo;
 use crate::metrics::Metrics;
+use crate::protocol::Sample;
 use crate::websocket::close::Close;
 use crate::websocket::frame::{self, Opcode};
 
@@ -36,6 +39,8 @@ const NOTICES_MAX: usize = 4096;
 /// A room with its local connections.
 pub(crate) struct Room {
     name: String,
+    /// Stands for the room in binary frames of this node.
+    number: u32,
     context: Arc<Context>,
     /// Local connections, counted under the lock of the hub's map.
     pub(super) occupants: AtomicUsize,
@@ -50,11 +55,14 @@ pub(crate) struct Room {
 #[derive(Default)]
 struct Pending {
     items: Vec<Item>,
+    /// The newest position of each v1 member that moved.
+    moves: HashMap<Uuid, Move>,
     /// Bytes of messages from other nodes in `items`.
     downstream: usize,
     departed: Departed,
     local: usize,
     interested: bool,
+    interested_since: Option<Instant>,
     /// Counts entries and exits, so that a timer sees whether the room was empty all along.
     generation: u64,
     flush_due: bool,
@@ -67,8 +75,39 @@ enum Item {
         text: Bytes,
         local: bool,
     },
-    Left(Uuid),
+    /// A member is gone, and how.
+    Left(Uuid, LeaveReason),
+    /// The cluster shows a member, for the first time (true) or changed.
+    Shown(Box<Member>, bool),
+    /// Another node has a member now.
+    MovedAway(Uuid),
+    /// Named events of one origin.
+    Events {
+        origin: String,
+        items: Vec<Event>,
+    },
+    /// Where the events of an origin begin.
+    Head {
+        origin: String,
+        number: u64,
+    },
+    /// What a client missed.
+    Replayed {
+        ticket: u64,
+        items: Vec<(String, Event)>,
+        complete: bool,
+    },
+    /// Joins that wait for others to say where their events begin have waited enough.
+    Ask,
     Outbound(Outbound),
+}
+
+/// A new position of a v1 member.
+#[derive(Debug, Clone, Copy)]
+struct Move {
+    sample: Sample,
+    /// It is a member of this node.
+    local: bool,
 }
 
 #[derive(Default)]
@@ -81,6 +120,12 @@ struct Delivery {
     /// Notices up to this sequence number are no longer kept.
     notices_lost: u64,
     upstream: VecDeque<Outbound>,
+    /// New positions of local members that the cluster has not taken.
+    upstream_moves: HashMap<Uuid, Sample>,
+    /// The v1 connections, since the first one came.
+    audience: Option<Box<Audience>>,
+    /// Where the origins' events stand.
+    heads: Heads,
     stranger_check_due: bool,
 }
 
@@ -160,9 +205,10 @@ impl Drop for Membership {
 }
 
 impl Room {
-    pub(super) fn new(name: String, context: Arc<Context>) -> Self {
+    pub(super) fn new(name: String, number: u32, context: Arc<Context>) -> Self {
         Self {
             name,
+            number,
             context,
             occupants: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
@@ -207,18 +253,12 @@ impl Room {
             node: self.context.directory.node(),
             joined_at: unix_ms(),
             away: false,
+            epoch: 0,
+            resumable: false,
         };
         self.queue(|pending, _| {
-            pending.generation += 1;
-            pending.local += 1;
-            if !pending.interested {
-                pending.interested = true;
-                pending.outbound(Outbound::Interest {
-                    room: self.name.clone(),
-                    wanted: true,
-                });
-            }
-            pending.outbound(Outbound::Join(joined));
+            self.occupy(pending);
+            self.outbound(pending, Outbound::Join(joined));
         });
         Membership {
             room: self.clone(),
@@ -232,14 +272,38 @@ impl Room {
 
     fn exit(self: &Arc<Self>, member: Uuid, reason: LeaveReason, hub: &Weak<Inner>) {
         self.delivery().seats.retain(|seat| seat.member != member);
+        self.vacate(hub, |pending| {
+            if pending.departed.insert(member) {
+                pending.items.push(Item::Left(member, reason));
+            }
+            self.outbound(pending, Outbound::Leave { member, reason });
+        });
+    }
+
+    /// One more local connection.
+    fn occupy(&self, pending: &mut Pending) {
+        pending.generation += 1;
+        pending.local += 1;
+        if !pending.interested {
+            pending.interested = true;
+            pending.interested_since = Some(Instant::now());
+            self.outbound(
+                pending,
+                Outbound::Interest {
+                    room: self.name.clone(),
+                    wanted: true,
+                },
+            );
+        }
+    }
+
+    /// One local connection less; `farewell` says what that means.
+    fn vacate(self: &Arc<Self>, hub: &Weak<Inner>, farewell: impl FnOnce(&mut Pending)) {
         let mut emptied = None;
         self.queue(|pending, _| {
             pending.generation += 1;
             pending.local -= 1;
-            if pending.departed.insert(member) {
-                pending.items.push(Item::Left(member));
-            }
-            pending.outbound(Outbound::Leave { member, reason });
+            farewell(pending);
             if pending.local == 0 {
                 emptied = Some(pending.generation);
             }
@@ -248,6 +312,12 @@ impl Room {
         if let Some(generation) = emptied {
             self.linger(generation, hub.clone());
         }
+    }
+
+    /// Queues a word to the cluster; what waits of these pauses the room's connections.
+    fn outbound(&self, pending: &mut Pending, outbound: Outbound) {
+        self.unsent.fetch_add(cost(&outbound), Ordering::SeqCst);
+        pending.items.push(Item::Outbound(outbound));
     }
 
     fn receive(self: &Arc<Self>, sender: Uuid, texts: Vec<Bytes>) {
@@ -293,22 +363,26 @@ impl Room {
         });
     }
 
-    pub(super) fn joined(&self, member: Uuid) {
-        self.pending().departed.remove(member);
-    }
-
-    pub(super) fn updated(&self, member: Uuid, color: u16) {
-        if let Some(sender) = self.delivery().senders.get_mut(&member) {
-            sender.color = color;
+    /// The cluster shows a member that it did not show before (`fresh`), or a changed one.
+    pub(super) fn shown(self: &Arc<Self>, member: Member, fresh: bool) {
+        if !fresh && let Some(sender) = self.delivery().senders.get_mut(&member.id) {
+            sender.color = member.user.color;
         }
+        self.queue(|pending, _| {
+            if fresh {
+                pending.departed.remove(member.id);
+            }
+            pending.items.push(Item::Shown(Box::new(member), fresh));
+        });
     }
 
     pub(super) fn left(self: &Arc<Self>, member: Uuid, reason: LeaveReason) {
         let mut known = false;
         self.queue(|pending, _| {
             known = !pending.departed.insert(member);
+            pending.moves.remove(&member);
             if !known {
-                pending.items.push(Item::Left(member));
+                pending.items.push(Item::Left(member, reason));
             }
         });
         if known {
@@ -330,7 +404,7 @@ impl Room {
         let now = Instant::now();
         let mut pending = self.pending();
         change(&mut pending, &self.context.metrics);
-        if pending.items.is_empty() || pending.flush_due {
+        if (pending.items.is_empty() && pending.moves.is_empty()) || pending.flush_due {
             return;
         }
         pending.flush_due = true;
@@ -356,18 +430,22 @@ impl Room {
         let now = Instant::now();
         let metrics = &self.context.metrics;
         let mut delivery = self.delivery();
-        let items = {
+        let (items, moves) = {
             let mut pending = self.pending();
             pending.flush_due = false;
             pending.last_flush = Some(now);
             pending.downstream = 0;
-            std::mem::take(&mut pending.items)
+            (
+                std::mem::take(&mut pending.items),
+                std::mem::take(&mut pending.moves),
+            )
         };
         metrics.flushes.increment();
         tracing::trace!(room = self.name, items = items.len(), "flush");
-        let strangers = delivery.flush(&self.name, items, now, metrics);
+        let moves = self.with_colors(&delivery, moves);
+        let strangers = delivery.flush(&self.name, items, moves, now, metrics);
         let check = strangers && !std::mem::replace(&mut delivery.stranger_check_due, strangers);
-        let stuck = self.hand_on(&mut delivery.upstream);
+        let stuck = self.hand_on(&mut delivery);
         drop(delivery);
         self.update_pause();
         if stuck {
@@ -383,9 +461,10 @@ impl Room {
     }
 
     /// Gives the cluster what it takes; true if something is left.
-    fn hand_on(&self, upstream: &mut VecDeque<Outbound>) -> bool {
+    fn hand_on(&self, delivery: &mut Delivery) -> bool {
+        let upstream = &mut delivery.upstream;
         while let Some(outbound) = upstream.pop_front() {
-            let bytes = message_bytes(&outbound);
+            let bytes = cost(&outbound);
             match self.context.outbound.try_send(outbound) {
                 Err(TrySendError::Full(outbound)) => {
                     upstream.push_front(outbound);
@@ -396,7 +475,52 @@ impl Room {
                 }
             }
         }
-        false
+        if delivery.upstream_moves.is_empty() {
+            return false;
+        }
+        let moves = Outbound::Cursors {
+            room: self.name.clone(),
+            items: delivery
+                .upstream_moves
+                .iter()
+                .map(|(member, Sample { time_ms, x, y })| Cursor {
+                    member: *member,
+                    time_ms: *time_ms,
+                    x: *x,
+                    y: *y,
+                })
+                .collect(),
+        };
+        let full = matches!(
+            self.context.outbound.try_send(moves),
+            Err(TrySendError::Full(_))
+        );
+        if !full {
+            delivery.upstream_moves.clear();
+        }
+        full
+    }
+
+    /// Positions of v1 members with the hue that tutorial connections see them in; without any such
+    /// connection it does not matter.
+    fn with_colors(
+        &self,
+        delivery: &Delivery,
+        moves: HashMap<Uuid, Move>,
+    ) -> Vec<(Uuid, Move, u16)> {
+        let color = |member: Uuid| match delivery.senders.get(&member) {
+            _ if delivery.seats.is_empty() => 0,
+            Some(sender) => sender.color,
+            None => self
+                .context
+                .directory
+                .member(&self.name, member)
+                .map_or_else(|| hue(member), |member| member.user.color),
+        };
+        moves
+            .into_iter()
+            .map(|(member, position)| (member, position, color(member)))
+            .collect()
     }
 
     fn update_pause(&self) {
@@ -489,10 +613,13 @@ impl Room {
     fn lose_interest(self: &Arc<Self>, generation: u64) {
         self.queue(|pending, _| {
             if pending.generation == generation && std::mem::take(&mut pending.interested) {
-                pending.outbound(Outbound::Interest {
-                    room: self.name.clone(),
-                    wanted: false,
-                });
+                self.outbound(
+                    pending,
+                    Outbound::Interest {
+                        room: self.name.clone(),
+                        wanted: false,
+                    },
+                );
             }
         });
     }
@@ -556,10 +683,6 @@ impl Room {
 }
 
 impl Pending {
-    fn outbound(&mut self, outbound: Outbound) {
-        self.items.push(Item::Outbound(outbound));
-    }
-
     /// Past the bound: of the messages from other nodes keeps the newest per sender, and if that is
     /// not enough the newest of all.
     fn shed(&mut self, bytes_max: usize, metrics: &Metrics) {
@@ -604,6 +727,7 @@ impl Delivery {
         &mut self,
         room: &str,
         items: Vec<Item>,
+        moves: Vec<(Uuid, Move, u16)>,
         now: Instant,
         metrics: &Arc<Metrics>,
     ) -> bool {
@@ -616,7 +740,7 @@ impl Delivery {
         let mut bytes = Vec::with_capacity(if self.seats.is_empty() {
             0
         } else {
-            encoded_length(&items)
+            encoded_length(&items) + moves.len() * frame::frame_length(MOVE_LENGTH_MAX)
         });
         let mut told = Vec::new();
         let mut local = Vec::new();
@@ -633,11 +757,20 @@ impl Delivery {
                         frame::encode(Opcode::Text, &text, &mut bytes);
                         strangers |= self.note(sender, &text, is_local, now);
                     }
+                    if let Some(audience) = &mut self.audience
+                        && let Some(sample) = demo::position(&text, unix_ms())
+                    {
+                        audience.moved(sender, sample);
+                    }
                     if is_local {
                         local.push((sender, text));
                     }
                 }
-                Item::Left(member) => {
+                Item::Left(member, reason) => {
+                    self.upstream_moves.remove(&member);
+                    if let Some(audience) = &mut self.audience {
+                        audience.left(member, reason, now);
+                    }
                     let Some(sender) = self.senders.remove(&member) else {
                         continue;
                     };
@@ -659,11 +792,51 @@ impl Delivery {
                 }
                 Item::Outbound(outbound) => {
                     self.queue_messages(room, &mut local);
-                    self.upstream.push_back(outbound);
+                    self.queue_outbound(outbound);
                 }
+                Item::Shown(member, fresh) => {
+                    if let Some(audience) = &mut self.audience {
+                        audience.shown(&member, fresh, now);
+                    }
+                }
+                Item::MovedAway(member) => {
+                    if let Some(audience) = &mut self.audience {
+                        audience.moved_away(member);
+                    }
+                }
+                Item::Events { origin, items } => self.events(origin, &items),
+                Item::Head { origin, number } => self.head(origin, number, now),
+                Item::Replayed {
+                    ticket,
+                    items,
+                    complete,
+                } => {
+                    if let Some(audience) = &mut self.audience {
+                        audience.replayed(ticket, items, complete);
+                    }
+                }
+                Item::Ask => self.ask(now),
             }
         }
         self.queue_messages(room, &mut local);
+        for (member, Move { sample, local }, color) in moves {
+            if !self.seats.is_empty() {
+                let text = demo::cursor(member, color, sample);
+                self.number += 1;
+                frame::encode(Opcode::Text, &text, &mut bytes);
+                // The cluster shows it, so its departure will be told.
+                self.note(member, &text, true, now);
+            }
+            if let Some(audience) = &mut self.audience {
+                audience.moved(member, sample);
+            }
+            if local {
+                self.upstream_moves.insert(member, sample);
+            }
+        }
+        if let Some(audience) = &mut self.audience {
+            audience.flush(&self.heads);
+        }
         if !bytes.is_empty() {
             self.send(first, shared(bytes, metrics), &told);
         }
@@ -733,6 +906,50 @@ impl Delivery {
         !sender.confirmed
     }
 
+    fn events(&mut self, origin: String, items: &[Event]) {
+        for event in items {
+            if let Some(audience) = &mut self.audience {
+                audience.event(&origin, event);
+            }
+        }
+        if let Some(last) = items.last() {
+            let head = self.heads.entry(origin).or_default();
+            *head = (*head).max(last.number);
+        }
+    }
+
+    fn head(&mut self, origin: String, number: u64, now: Instant) {
+        if let Some(audience) = &mut self.audience {
+            audience.head(&origin, number);
+        }
+        let head = self.heads.entry(origin).or_default();
+        *head = (*head).max(number);
+        self.ask(now);
+    }
+
+    /// Asks for what sessions missed that come back, as far as it is time.
+    fn ask(&mut self, now: Instant) {
+        if let Some(audience) = &mut self.audience {
+            let asked = audience.ask(&self.heads, now);
+            self.upstream.extend(asked);
+        }
+    }
+
+    /// Queues a word for the cluster, after those that wait there; events go together.
+    fn queue_outbound(&mut self, outbound: Outbound) {
+        match (self.upstream.back_mut(), outbound) {
+            (Some(Outbound::Events { items, .. }), Outbound::Events { items: more, .. }) => {
+                items.extend(more);
+            }
+            (_, outbound) => {
+                if matches!(outbound, Outbound::Interest { wanted: false, .. }) {
+                    self.heads.clear();
+                }
+                self.upstream.push_back(outbound);
+            }
+        }
+    }
+
     fn remember(&mut self, notice: Notice) {
         self.notices.push_back(notice);
         if self.notices.len() > NOTICES_MAX
@@ -773,17 +990,33 @@ fn encoded_length(items: &[Item]) -> usize {
         .iter()
         .map(|item| match item {
             Item::Message { text, .. } => frame::frame_length(text.len()),
-            Item::Left(_) => frame::frame_length(LEFT_LENGTH_MAX),
-            Item::Outbound(_) => 0,
+            Item::Left(..) => frame::frame_length(LEFT_LENGTH_MAX),
+            _ => 0,
         })
         .sum()
 }
 
-/// Bytes of the messages in `outbound`.
-fn message_bytes(outbound: &Outbound) -> usize {
+/// A position of a v1 member is at most this long as a tutorial message.
+const MOVE_LENGTH_MAX: usize = 180;
+
+/// What a word to the cluster counts beside its contents.
+const OUTBOUND_COST: usize = 64;
+
+/// Bytes that `outbound` counts while it waits for the cluster.
+fn cost(outbound: &Outbound) -> usize {
+    let contents = |items: &[(Uuid, Bytes)]| items.iter().map(|(_, text)| text.len()).sum();
     match outbound {
-        Outbound::Messages { items, .. } => items.iter().map(|(_, text)| text.len()).sum(),
-        Outbound::Join(_) | Outbound::Leave { .. } | Outbound::Interest { .. } => 0,
+        Outbound::Messages { items, .. } => contents(items),
+        Outbound::Events { items, .. } => contents(items) + items.len() * OUTBOUND_COST,
+        Outbound::Join(Member { state, .. })
+        | Outbound::Update {
+            state: Some(state), ..
+        } => OUTBOUND_COST + state.len(),
+        Outbound::Update { state: None, .. }
+        | Outbound::Break { .. }
+        | Outbound::Leave { .. }
+        | Outbound::Interest { .. } => OUTBOUND_COST,
+        Outbound::Cursors { .. } | Outbound::Replay { .. } => 0,
     }
 }
 
@@ -793,15 +1026,8 @@ fn hue(member: Uuid) -> u16 {
     (u32::from_be_bytes([first, second, third, fourth]) % 360) as u16
 }
 
-fn unix_ms() -> u64 {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Makes `bytes` shareable, and counts them as memory until the last share is dropped.
-fn shared(bytes: Vec<u8>, metrics: &Arc<Metrics>) -> Bytes {
+pub(super) fn shared(bytes: Vec<u8>, metrics: &Arc<Metrics>) -> Bytes {
     struct Counted {
         bytes: Vec<u8>,
         metrics: Arc<Metrics>,

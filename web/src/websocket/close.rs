@@ -23,6 +23,25 @@ impl Close {
     /// The node shuts down.
     pub(crate) const SHUTDOWN: Self = Self::new(1012, "node is shutting down");
 
+    /// What waits for the client is more than is kept, and some of it may not be left out.
+    pub(crate) const OVERLOADED: Self = Self::new(1013, "too much waits for this connection");
+    /// The rest of the cluster did not answer a join.
+    pub(crate) const UNANSWERED: Self = Self::new(1013, "the join was not answered in time");
+    /// No hello came.
+    pub(crate) const NO_HELLO: Self = Self::new(4408, "no hello in time");
+    /// The member is connected elsewhere now.
+    pub(crate) const SUPERSEDED: Self = Self::new(4409, "this member is connected elsewhere");
+
+    /// A v1 client said something that the protocol does not have.
+    pub(crate) const fn bad_message(reason: &'static str) -> Self {
+        Self::new(4400, reason)
+    }
+
+    /// Whether a v1 client that is closed with this does not come back.
+    pub(crate) fn is_final(self) -> bool {
+        self.code == 4400
+    }
+
     pub(crate) const fn new(code: u16, reason: &'static str) -> Self {
         Self { code, reason }
     }

@@ -1,4 +1,4 @@
-//! One tutorial connection: its task, from the upgrade to the last byte.
+//! One WebSocket connection: its task, from the upgrade to the last byte.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -9,19 +9,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tracing::Instrument;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tracing::{Instrument, Span};
 
 use super::close::Close;
 use super::decoder::{Decoder, Incoming};
 use super::frame::{self, Opcode};
-use crate::cluster::LeaveReason;
 use crate::config::Config;
-use crate::demo::{self, Refusal};
 use crate::hub::Hub;
 use crate::hub::outbox::{FrameSink, Outbox, State};
-use crate::hub::room::Membership;
 use crate::metrics::Metrics;
+use crate::session::tutorial::Tutorial;
+use crate::session::v1::V1;
+use crate::session::{End, Session};
 
 /// Bytes read from a socket at a time, into a buffer that the connections of a thread share.
 const READ_BYTES: usize = 16 * 1024;
@@ -40,31 +40,65 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
 }
 
-/// Serves a connection of the tutorial's protocol in `room` until it ends. `early` is what the
-/// client sent right after its opening handshake; `shutdown` turns true when the node stops.
+/// What a connection speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// The tutorial's protocol, in a room.
+    Tutorial(String),
+    /// Protocol v1; with cursors in binary frames, or all in JSON.
+    V1 {
+        /// Binary frames.
+        binary: bool,
+    },
+}
+
+/// Serves a connection until it ends. `early` is what the client sent right after its opening
+/// handshake; `shutdown` turns true when the node stops.
 pub(crate) async fn serve(
     stream: TcpStream,
     early: Bytes,
     hub: Hub,
-    room: String,
+    dialect: Dialect,
     config: Arc<Config>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let metrics = hub.metrics().clone();
     let stream = Arc::new(stream);
     let outbox = Arc::new(Outbox::new(
         Box::new(Socket(stream.clone())),
         hub.outbox_bounds(),
-        metrics.clone(),
+        hub.metrics().clone(),
     ));
-    let membership = hub.enter(&room, outbox.clone());
-    let span = tracing::info_span!("connection", connection = %membership.member(), room);
+    let socket = (stream, outbox.clone());
+    match dialect {
+        Dialect::Tutorial(room) => {
+            let membership = hub.enter(&room, outbox);
+            let span = tracing::info_span!("connection", connection = %membership.member(), room);
+            let session = Tutorial::new(hub.clone(), membership);
+            run(socket, session, early, &hub, config, shutdown, span).await;
+        }
+        Dialect::V1 { binary } => {
+            let session = V1::new(hub.clone(), outbox, config.clone(), binary);
+            let span = tracing::info_span!("connection", connection = %session.id());
+            run(socket, session, early, &hub, config, shutdown, span).await;
+        }
+    }
+}
+
+async fn run<S: Session>(
+    (stream, outbox): (Arc<TcpStream>, Arc<Outbox>),
+    session: S,
+    early: Bytes,
+    hub: &Hub,
+    config: Arc<Config>,
+    shutdown: watch::Receiver<bool>,
+    span: Span,
+) {
     let connection = Connection {
         decoder: Decoder::new(config.message_bytes_max),
         stream,
         outbox,
-        membership,
-        metrics,
+        session,
+        metrics: hub.metrics().clone(),
         config,
         shutdown,
         last_heard: Instant::now(),
@@ -82,11 +116,11 @@ impl FrameSink for Socket {
     }
 }
 
-struct Connection {
+struct Connection<S> {
     stream: Arc<TcpStream>,
     decoder: Decoder,
     outbox: Arc<Outbox>,
-    membership: Membership,
+    session: S,
     metrics: Arc<Metrics>,
     config: Arc<Config>,
     shutdown: watch::Receiver<bool>,
@@ -132,17 +166,7 @@ impl Pace {
     }
 }
 
-/// How a connection ends.
-enum End {
-    /// The node closes.
-    Node(Close),
-    /// The client closes, with a code or without.
-    Client(Option<u16>),
-    /// The socket ended or failed without a close frame.
-    Broken,
-}
-
-impl Connection {
+impl<S: Session> Connection<S> {
     async fn run(mut self, early: Bytes) {
         self.metrics.connections.rise(1);
         self.metrics.connections_total.increment();
@@ -157,7 +181,6 @@ impl Connection {
 
     /// Reads and writes until the connection is to end.
     async fn exchange(&mut self) -> End {
-        let mut pauses = self.membership.pauses();
         let mut last_ping = self.last_heard;
         let timer = sleep_until(self.next_deadline(last_ping));
         tokio::pin!(timer);
@@ -167,15 +190,23 @@ impl Connection {
                 State::Waiting => (true, true),
                 State::Lagging => (true, false),
                 State::Behind(since) => {
-                    tracing::debug!(since, "skips ahead");
-                    self.membership.catch_up(since);
+                    self.session.catch_up(Some(since));
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                State::Owed => {
+                    self.session.catch_up(None);
                     tokio::task::yield_now().await;
                     continue;
                 }
                 State::Ending(close) => return End::Node(close),
                 State::Closed | State::Broken => return End::Broken,
             };
-            let paused = *pauses.borrow_and_update();
+            let paused = self.session.is_paused();
+            if paused {
+                // Silence while the node does not listen is not the client's.
+                self.last_heard = Instant::now();
+            }
             let next_read = self.pace.next_read(clogged);
             let early = Instant::now() < next_read;
             tokio::select! {
@@ -195,16 +226,16 @@ impl Connection {
                     self.outbox.write();
                 }
                 () = self.outbox.changed() => {}
-                _ = pauses.changed() => {
-                    // Silence while the node did not listen is not the client's.
-                    self.last_heard = Instant::now();
-                }
+                () = sleep(self.config.tick), if paused => {}
                 _ = self.shutdown.changed() => return End::Node(Close::SHUTDOWN),
                 () = &mut timer => {
                     let now = Instant::now();
                     // A process that was stopped did not listen, and that silence is not the client's.
                     let late = now.saturating_duration_since(timer.deadline());
                     self.last_heard = (self.last_heard + late).min(now);
+                    if let Err(close) = self.session.on_time(now) {
+                        return End::Node(close);
+                    }
                     if !paused && now >= self.last_heard + self.config.dead_after {
                         return End::Node(Close::DEAD);
                     }
@@ -216,6 +247,13 @@ impl Connection {
                     timer.as_mut().reset(due);
                 }
             }
+            if let Some(due) = self
+                .session
+                .deadline()
+                .filter(|due| *due < timer.deadline())
+            {
+                timer.as_mut().reset(due);
+            }
         }
     }
 
@@ -226,7 +264,6 @@ impl Connection {
     /// Reads what the socket has, within the connection's pace.
     fn read(&mut self, clogged: bool) -> Option<End> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let mut texts = Vec::new();
             let mut end = None;
             self.pace.begin(self.config.tick);
             let bytes_max = if clogged {
@@ -239,7 +276,7 @@ impl Connection {
                     Ok(0) => end = Some(End::Broken),
                     Ok(count) => {
                         self.last_heard = self.pace.last_read;
-                        end = self.take(&scratch[..count], &mut texts);
+                        end = self.take(&scratch[..count]);
                         if clogged {
                             break;
                         }
@@ -249,73 +286,58 @@ impl Connection {
                     Err(_) => end = Some(End::Broken),
                 }
             }
-            self.send(texts);
+            self.session.read_ends();
             end
         })
     }
 
     fn take_early(&mut self, early: &[u8]) -> Option<End> {
-        let mut texts = Vec::new();
-        let end = self.take(early, &mut texts);
-        self.send(texts);
+        let end = self.take(early);
+        self.session.read_ends();
         end
     }
 
-    /// Decodes `bytes`; what is to be passed on goes to `texts`.
-    fn take(&mut self, mut bytes: &[u8], texts: &mut Vec<Bytes>) -> Option<End> {
+    /// Decodes `bytes`; the session takes the messages in it.
+    fn take(&mut self, mut bytes: &[u8]) -> Option<End> {
         self.metrics.bytes_in.add(bytes.len() as u64);
         self.pace.spent += bytes.len();
-        let (sender, color) = (self.membership.member(), self.membership.color());
         loop {
-            match self.decoder.next(&mut bytes) {
+            let taken = match self.decoder.next(&mut bytes) {
                 Ok(None) => return None,
-                Ok(Some(Incoming::Text(text) | Incoming::Binary(text))) => {
+                Ok(Some(Incoming::Text(text))) => {
                     self.metrics.messages_in.increment();
-                    match demo::stamp(text, sender, color) {
-                        Ok(text) => {
-                            self.pace.spent += text.len();
-                            texts.push(text);
-                        }
-                        Err(refusal) => {
-                            self.metrics.refused(refusal);
-                            if refusal == Refusal::NotUtf8 {
-                                return Some(End::Node(Close::NOT_UTF8));
-                            }
-                            tracing::debug!(bytes = text.len(), %refusal, "message dropped");
-                        }
-                    }
+                    self.session.text(text)
                 }
-                Ok(Some(Incoming::Ping(payload))) => self.outbox.pong(payload),
-                Ok(Some(Incoming::Pong)) => {}
+                Ok(Some(Incoming::Binary(bytes))) => {
+                    self.metrics.messages_in.increment();
+                    self.session.binary(bytes)
+                }
+                Ok(Some(Incoming::Ping(payload))) => {
+                    self.outbox.pong(payload);
+                    Ok(0)
+                }
+                Ok(Some(Incoming::Pong)) => Ok(0),
                 Ok(Some(Incoming::Close(code))) => return Some(End::Client(code)),
+                Err(close) => Err(close),
+            };
+            match taken {
+                Ok(bytes) => self.pace.spent += bytes,
                 Err(close) => return Some(End::Node(close)),
             }
         }
     }
 
-    fn send(&self, texts: Vec<Bytes>) {
-        if !texts.is_empty() {
-            tracing::trace!(messages = texts.len(), "received");
-            self.membership.send(texts);
-        }
-    }
-
-    /// Leaves the room, says goodbye, and gives the client a moment to take it.
+    /// Leaves the rooms, says goodbye, and gives the client a moment to take it.
     async fn finish(self, end: End) {
         let Self {
             stream,
             outbox,
-            membership,
+            session,
             metrics,
             config,
             ..
         } = self;
-        let dead = matches!(end, End::Node(Close::DEAD));
-        membership.leave(if dead {
-            LeaveReason::TimedOut
-        } else {
-            LeaveReason::Closed
-        });
+        session.end(end);
         metrics.connections.fall(1);
         let frame = match end {
             End::Node(close) => {
@@ -395,6 +417,10 @@ fn count(metrics: &Metrics, close: Close) {
         1007 => closes.utf8.increment(),
         1009 => closes.too_big.increment(),
         1012 => closes.restart.increment(),
+        1013 => closes.overload.increment(),
+        4400 => closes.bad_message.increment(),
+        4408 => closes.no_hello.increment(),
+        4409 => closes.superseded.increment(),
         _ => closes.policy.increment(),
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn accept(method: &Method, headers: &HeaderMap) -> Result<String, Upg
 }
 
 /// Whether a comma-separated header names `token`, in whatever case.
-fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+pub(crate) fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     headers
         .get_all(name)
         .iter()
