@@ -86,6 +86,13 @@ export interface EventMessage {
   at: [string, string];
 }
 
+/** Where the events of origins begin, learnt after the join. */
+export interface PositionsMessage {
+  type: "positions";
+  room: string;
+  positions: Positions;
+}
+
 export type ClientMessage =
   | { type: "hello"; client: string; token?: string }
   | { type: "ping"; t: number }
@@ -101,6 +108,7 @@ export type RoomMessage =
   | Snapshot
   | Presence
   | EventMessage
+  | PositionsMessage
   | { type: "token"; room: string; token: string }
   | { type: "left"; room: string; reason?: "closed" | "kicked" | "superseded" }
   | { type: "refused"; room: string; ref?: number; reason: DropReason }

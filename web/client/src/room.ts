@@ -28,6 +28,8 @@ import {
   type Join,
   type JoinedMessage,
   type Limits,
+  type Positions,
+  type PositionsMessage,
   type Presence,
   type RoomMessage,
   type Snapshot,
@@ -88,7 +90,7 @@ export class RoomCore implements Room<Fields, Fields> {
   /** What arrived between the pages. */
   #diffs: Presence[] = [];
   /** What arrived before the list was complete. */
-  #early: EventMessage[] = [];
+  #early: (EventMessage | PositionsMessage)[] = [];
   #others: readonly Member<Fields>[] = [];
   readonly #views = new WeakMap<WireMember, Member<Fields>>();
 
@@ -277,8 +279,9 @@ export class RoomCore implements Room<Fields, Fields> {
         else this.#diff(message);
         return;
       case "event":
+      case "positions":
         if (this.#phase === "syncing") this.#early.push(message);
-        else this.#event(message, this.#members);
+        else this.#heard(message, this.#members);
         return;
       case "token":
         this.#token = message.token;
@@ -394,8 +397,8 @@ export class RoomCore implements Room<Fields, Fields> {
     // Senders that left meanwhile are still told by name.
     const early = this.#early;
     this.#early = [];
-    for (const event of early) this.#event(event, new Map([...before, ...this.#members]));
-    for (const [origin, n] of Object.entries(outcome.positions)) this.#see(origin, n);
+    for (const message of early) this.#heard(message, new Map([...before, ...this.#members]));
+    this.#seeAll(outcome.positions);
     this.#settle(outcome);
   }
 
@@ -564,6 +567,11 @@ export class RoomCore implements Room<Fields, Fields> {
     return false;
   }
 
+  #heard(message: EventMessage | PositionsMessage, members: Members): void {
+    if (message.type === "event") this.#event(message, members);
+    else this.#seeAll(message.positions);
+  }
+
   #event({ name, data, from, at: [origin, n] }: EventMessage, members: Members): void {
     if (!this.#see(origin, n)) return;
     const member = from === this.#self?.id ? this.#self : members.get(from);
@@ -574,6 +582,10 @@ export class RoomCore implements Room<Fields, Fields> {
       member: member ? this.#view(member) : null,
       self: from === this.#self?.id || this.#former.has(from),
     });
+  }
+
+  #seeAll(positions: Positions): void {
+    for (const [origin, n] of Object.entries(positions)) this.#see(origin, n);
   }
 
   /** Whether it is new; if so it counts as seen. */

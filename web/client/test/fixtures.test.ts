@@ -27,7 +27,7 @@ function message<Type extends (ClientMessage | ServerMessage)["type"]>(name: str
 
 const known = {
   client: ["hello", "ping", "join", "update", "leave", "event", "cursor"],
-  server: ["welcome", "pong", "joined", "snapshot", "presence", "event", "token", "left", "refused", "cursors", "pressure", "error"],
+  server: ["welcome", "pong", "joined", "snapshot", "presence", "event", "positions", "token", "left", "refused", "cursors", "pressure", "error"],
 };
 
 describe("fixtures", () => {

@@ -470,6 +470,10 @@ describe("events", () => {
     world.socket.join("lobby", [], { positions: { o1: "5" } });
     world.socket.say(event(5), event(6));
     assert.deepEqual(told, [6]);
+    // Another origin's, learnt later.
+    world.socket.say({ type: "positions", room: "lobby", positions: { o1: "3", o2: "8" } });
+    world.socket.say(event(7), event(8, { at: ["o2", "8"] }), event(9, { at: ["o2", "9"] }));
+    assert.deepEqual(told, [6, 7, 9]);
   });
 });
 
@@ -508,6 +512,23 @@ describe("resuming", () => {
     assert.deepEqual(events, [[1, "a"], [2, "a"], [3, "b"], [4, "a"], [5, "a"]]);
     assert.deepEqual(told, [["recovered", {}]]);
     assert.deepEqual(presence.map(([name]) => name), ["joined"]);
+  });
+
+  test("positions count from where they stand among replayed events", async () => {
+    const { world, room } = await inRoom([member("a")]);
+    const events: unknown[] = [];
+    room.events.on("hi", ({ data }) => events.push(data));
+    const next = await back(world);
+    const self = member("me");
+    next.say(
+      { type: "joined", room: "lobby", number: 2, self, token: "T2", token_ms: 1, outcome: "recovered", positions: {} },
+      event(1),
+      { type: "positions", room: "lobby", positions: { o1: "3" } },
+      event(2),
+      event(4),
+      { type: "snapshot", room: "lobby", version: "1", members: [self], more: false },
+    );
+    assert.deepEqual(events, [1, 4]);
   });
 
   test("an event of one that left meanwhile still has its member", async () => {
