@@ -785,9 +785,8 @@ impl World {
                     continue;
                 }
                 let seen = self.nodes[index].mirror.cursors.get(id);
-                let fresh = seen.is_some_and(|(last, _, _, came, _)| {
-                    *last == position && (came >= since || moved_at < *since && came >= since)
-                });
+                let fresh =
+                    seen.is_some_and(|(last, _, _, came, _)| *last == position && came >= since);
                 if !fresh {
                     found.push(format!(
                         "{}: the cursor of {id} rests at {position}, last seen {seen:?}, room watched since {} ms",

@@ -1024,15 +1024,15 @@ impl World {
             .map(|way| way.busy[0] <= self.now + 20 * MS)
             .collect();
         let tight = ways.iter().any(|way| way.path.bandwidth < 10_000_000);
-        for side in 0..2 {
+        for (side, room_for_cursors) in room.into_iter().enumerate() {
             let Some(end) = self.conns.get_mut(&id).map(|conn| &mut conn.ends[side]) else {
                 return;
             };
-            let news =
-                rtt.abs_diff(end.rtt_told_us) * 10 > rtt || end.room_for_cursors != room[side];
+            let news = rtt.abs_diff(end.rtt_told_us) * 10 > rtt
+                || end.room_for_cursors != room_for_cursors;
             if end.open && end.known && news {
                 end.rtt_told_us = rtt;
-                end.room_for_cursors = room[side];
+                end.room_for_cursors = room_for_cursors;
                 let (node, life) = (end.node, end.life);
                 self.give(
                     node,
@@ -1040,7 +1040,7 @@ impl World {
                     Input::Path {
                         conn: conn_id(id, side),
                         rtt: Duration::from_micros(rtt),
-                        room_for_cursors: room[side],
+                        room_for_cursors,
                     },
                 );
             }

@@ -1,6 +1,5 @@
 //! The scenarios: what is done to the nodes or to the network between them, and what the users must
-//! see. Each gives a [`Report`](super::report::Report); an error means that it could not be carried
-//! out.
+//! see. Each gives a [`Report`]; an error means that it could not be carried out.
 
 mod crash;
 mod endure;
