@@ -2,15 +2,35 @@
 // too large; `node build.mjs --tests OUT` bundles the tests for `node --test`.
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { runInNewContext } from "node:vm";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 const CORE_GZIP_BYTES_MAX = 10_000;
 
 const here = dirname(fileURLToPath(import.meta.url));
-const { version } = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
+const { name, version, description, license } = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
+/** What a bundler reads of the built files. */
+const published = {
+  name,
+  version,
+  description,
+  license,
+  type: "module",
+  sideEffects: false,
+  main: "./cursormesh.cjs",
+  module: "./cursormesh.mjs",
+  types: "./cursormesh.d.ts",
+  exports: {
+    ".": {
+      import: { types: "./cursormesh.d.ts", default: "./cursormesh.mjs" },
+      require: { types: "./cursormesh.d.cts", default: "./cursormesh.cjs" },
+    },
+  },
+};
 const workspace = /\[workspace\.package\][^[]*?^version = "(.*?)"/ms.exec(readFileSync(join(here, "../../Cargo.toml"), "utf8"))?.[1];
 const source = /VERSION = "(.*?)"/.exec(readFileSync(join(here, "src/version.ts"), "utf8"))?.[1];
 if (version !== source || (workspace !== undefined && version !== workspace)) {
@@ -40,6 +60,8 @@ async function buildClient() {
     build({ ...shared, banner, entryPoints: ["src/transport/sockjs.ts"], format: "esm", outfile: join(out, "cursormesh-sockjs.mjs") }),
   ]);
   declarations();
+  writeFileSync(join(out, "package.json"), `${JSON.stringify(published, null, 2)}\n`);
+  await formats();
   for (const file of ["cursormesh.js", "cursormesh.mjs", "cursormesh.cjs", "cursormesh-sockjs.mjs"]) {
     const bytes = readFileSync(join(out, file));
     const gzip = gzipSync(bytes, { level: 9 }).length;
@@ -64,6 +86,20 @@ function declarations() {
   const text = `${api}\n${connect}/** The version of this client. */\nexport declare const version: string;\n`;
   writeFileSync(join(out, "cursormesh.d.ts"), text);
   cpSync(join(out, "cursormesh.d.ts"), join(out, "cursormesh.d.cts"));
+}
+
+/** Each format loads in its own way and says the same. */
+async function formats() {
+  const iife = { URL, result: null };
+  runInNewContext(`${readFileSync(join(out, "cursormesh.js"), "utf8")}; result = cursormesh;`, iife);
+  const loaded = {
+    "cursormesh.js": iife.result,
+    "cursormesh.cjs": createRequire(import.meta.url)(join(out, "cursormesh.cjs")),
+    "cursormesh.mjs": await import(pathToFileURL(join(out, "cursormesh.mjs"))),
+  };
+  for (const [file, one] of Object.entries(loaded)) {
+    if (typeof one.connect !== "function" || one.version !== version) fail(`${file} does not export what it should`);
+  }
 }
 
 async function buildTests() {
