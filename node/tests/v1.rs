@@ -473,13 +473,13 @@ impl Stage {
                 seen.insert(origin, json!(number));
             }
         };
-        self.witness
+        let own = self
+            .witness
             .until("own mark", |message| {
                 message["type"] == "event" && message["data"] == "mark"
             })
-            .await
-            .as_object()
-            .map(|event| mark(&Value::Object(event.clone())));
+            .await;
+        mark(&own);
         Value::Object(seen)
     }
 
