@@ -181,6 +181,15 @@ impl World {
         self.attach(member, node, newest);
     }
 
+    /// A member is resumed with the token of its attachment before the newest, because the newest
+    /// never reached it.
+    pub fn resume_with_older(&mut self, member: MemberId, node: usize) {
+        if let Some(client) = self.clients.members.get(&member) {
+            let older = client.attachments.len().checked_sub(2);
+            self.attach(member, node, older);
+        }
+    }
+
     /// A member is resumed with one token on two nodes.
     pub fn resume_twice(&mut self, member: MemberId, one: usize, two: usize) {
         let Some(client) = self.clients.members.get_mut(&member) else {

@@ -33,6 +33,8 @@ pub(crate) struct Mirror {
     /// The last position of each member, who owned it then, when it came, and at which epoch.
     pub(crate) cursors: BTreeMap<MemberId, (u64, NodeName, u64, u64, u32)>,
     applied: BTreeMap<(NodeName, u64), u64>,
+    /// How often each member joined and left.
+    seen: BTreeMap<MemberId, (u32, u32)>,
     /// Members that left by themselves, and the owner that said so.
     closed: BTreeMap<MemberId, (NodeName, u64)>,
     /// The newest life seen of each node.
@@ -171,6 +173,33 @@ impl World {
     /// Whether a node shows a member.
     pub fn shows(&self, node: usize, member: MemberId) -> bool {
         self.nodes[node].mirror.shown.contains_key(&member)
+    }
+
+    /// How often a node saw a member join and leave.
+    pub fn joins_and_leaves(&self, node: usize, member: MemberId) -> (u32, u32) {
+        let seen = self.nodes[node].mirror.seen.get(&member);
+        seen.copied().unwrap_or_default()
+    }
+
+    /// How often a node's SWIM said of another that it is alive, and that it is down.
+    pub fn verdicts(&self, node: usize, other: usize) -> (u32, u32) {
+        let verdicts = &self.nodes[node].mirror.verdicts;
+        let of_other = verdicts.get(&self.nodes[other].name);
+        of_other.copied().unwrap_or_default()
+    }
+
+    /// Whether a node has a link to another.
+    pub fn is_linked(&self, node: usize, other: usize) -> bool {
+        let overview = self.core(node).map(|core| core.overview(self.time(node)));
+        let name = &self.nodes[other].name;
+        overview.is_some_and(|o| o.peers.iter().any(|p| p.node == *name && p.linked))
+    }
+
+    /// Says that something should hold now.
+    pub fn expect(&mut self, holds: bool, what: &str) {
+        if !holds {
+            self.violation(format!("not so: {what}"));
+        }
     }
 
     /// The node that a node shows a member at.
@@ -351,6 +380,7 @@ impl World {
     fn forget(&mut self, index: usize, member: MemberId) -> Option<Member> {
         let mirror = &mut self.nodes[index].mirror;
         mirror.cursors.remove(&member);
+        mirror.seen.entry(member).or_default().1 += 1;
         mirror.shown.remove(&member)
     }
 
@@ -403,6 +433,7 @@ impl World {
     fn judge_join(&mut self, index: usize, member: &Member) {
         let (name, id) = (self.nodes[index].name.clone(), member.row.member);
         self.nodes[index].mirror.closed.remove(&id);
+        self.nodes[index].mirror.seen.entry(id).or_default().0 += 1;
         let newest = self.nodes[index].mirror.newest.get(&member.node);
         if newest.is_some_and(|newest| *newest > member.boot) {
             self.violation(format!(

@@ -8,6 +8,7 @@ mod chaos;
 mod clients;
 mod judge;
 mod network;
+pub mod scenarios;
 mod world;
 
 pub use chaos::{Options, Report, run_seed};

@@ -451,7 +451,12 @@ impl World {
     /// Puts a frame into the connection from one node to another, as if that one had sent it.
     pub fn inject(&mut self, from: usize, to: usize, lane: Lane, frame: Bytes) {
         self.judge.garbage = true;
-        if let Some((id, side)) = self.conns_between(from, to).pop() {
+        let open = |(id, side): &(u64, usize)| {
+            let ends = self.conns.get(id).map(|conn| &conn.ends);
+            ends.is_some_and(|ends| ends[*side].open && ends[1 - side].open)
+        };
+        let conns = self.conns_between(from, to);
+        if let Some((id, side)) = conns.into_iter().rfind(open) {
             self.send_frame(conn_id(id, side), lane, frame);
         }
     }

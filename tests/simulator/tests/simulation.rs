@@ -57,3 +57,11 @@ fn a_seed_is_a_run_byte_for_byte() {
         assert_ne!(one.trace_hash, run_seed(&other).trace_hash, "seed {seed}");
     }
 }
+
+#[test]
+fn directed_scenarios_find_nothing() {
+    for (name, scenario) in cursormesh_simulator::scenarios::SCENARIOS {
+        let found = scenario(&cursormesh_mesh::proto::Rules::default());
+        assert!(found.is_empty(), "{name}: {found:#?}");
+    }
+}

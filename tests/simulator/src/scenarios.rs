@@ -1,0 +1,324 @@
+//! Directed runs: situations that chance rarely brings about, each around one rule.
+//!
+//! A scenario returns what was violated. With every rule in force that is nothing; without the rule
+//! it is about, it is something.
+
+use cursormesh_mesh::proto::event::MessageKind;
+use cursormesh_mesh::proto::wire::{Frame, OwnerId, Pull, Relay};
+use cursormesh_mesh::proto::{Lane, Rules};
+
+use crate::network::Path;
+use crate::room;
+use crate::world::{MS, SECOND, Setup, World};
+
+/// A directed run under some rules.
+pub type Scenario = fn(&Rules) -> Vec<String>;
+
+/// All scenarios, by name.
+pub const SCENARIOS: &[(&str, Scenario)] = &[
+    ("more operations at once than a log keeps", overrun_log),
+    ("a late word of a dead node to a newcomer", late_word),
+    ("evidence at second hand", late_evidence),
+    ("a pause does not make the dead younger", pause_over_death),
+    ("the pointer outruns the row", pointer_first),
+    ("a pointer to a dead node", dead_end),
+    ("a token from before the last move", old_token),
+    ("a delta of a life that is over", old_life),
+    ("a position outruns its member", position_first),
+    ("a relay frame at second hand", second_hand),
+    ("a cut with a way around", way_around),
+    ("ten minutes of loss", lossy),
+    ("a leave outruns the last message", leave_first),
+    ("an older row behind a partition", older_row),
+];
+
+fn world(nodes: usize, rules: &Rules, latency_us: u64) -> World {
+    let path = Path {
+        jitter_us: 0,
+        ..Path::clean(latency_us)
+    };
+    World::new(&Setup {
+        nodes,
+        seed: 1,
+        rules: rules.clone(),
+        path,
+        trace: false,
+    })
+}
+
+/// One flush holds more operations than the log: peers learn from a digest that they lack some.
+fn overrun_log(rules: &Rules) -> Vec<String> {
+    let mut world = world(2, rules, 5 * MS);
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.run_for(SECOND);
+    for _ in 0..8_400 {
+        world.update(member);
+    }
+    world.run_for(4 * SECOND);
+    world.check_converged();
+    world.violations().to_vec()
+}
+
+/// A newcomer's first word of a node is a digest that was held up on its way, and the node is dead.
+fn late_word(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 200 * MS);
+    world.crash(2);
+    world.run_for(5 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.run_for(2 * SECOND);
+    world.crash(0);
+    world.run_for(2 * SECOND);
+    world.start(2);
+    for _ in 0..3_000 {
+        if world.is_linked(1, 2) {
+            break;
+        }
+        world.run_for(MS);
+    }
+    world.cut(1, 2);
+    world.run_for(1_900 * MS);
+    world.heal(1, 2);
+    world.run_for(6 * SECOND);
+    let (joins, _) = world.joins_and_leaves(2, member);
+    world.expect(joins == 0, "a newcomer shows nobody of a dead node");
+    world.violations().to_vec()
+}
+
+/// A node that another knows through a third dies: its last heartbeat is passed on up to half a
+/// second later, and is that much older.
+fn late_evidence(rules: &Rules) -> Vec<String> {
+    let mut found = Vec::new();
+    for phase in 0..4 {
+        let mut world = world(3, rules, 5 * MS);
+        world.run_for(5 * SECOND);
+        let member = world.join(0, &room(0), true);
+        world.cut_both(0, 2);
+        world.run_for(7 * SECOND + phase * 500 * MS + 10 * MS);
+        world.expect(world.shows(2, member), "it is known through the third node");
+        world.crash(0);
+        world.run_for(4_250 * MS);
+        world.expect(!world.shows(2, member), "it is hidden 4.25 s after its end");
+        found.extend(world.violations().to_vec());
+    }
+    found
+}
+
+/// A node that was stopped holds what was fresh for fresh, but tells others its true age.
+fn pause_over_death(rules: &Rules) -> Vec<String> {
+    let mut found = Vec::new();
+    for phase in 0..5 {
+        let mut world = world(3, rules, 5 * MS);
+        world.run_for(5 * SECOND);
+        let member = world.join(0, &room(0), true);
+        world.run_for(2 * SECOND);
+        world.cut_both(0, 2);
+        world.run_for(5 * SECOND + phase * 100 * MS);
+        world.pause(1);
+        world.run_for(200 * MS);
+        world.crash(0);
+        world.run_for(20 * SECOND);
+        world.resume(1);
+        world.run_for(4 * SECOND);
+        let seen = world.joins_and_leaves(2, member);
+        world.expect(seen == (1, 1), "it does not come back from the dead");
+        found.extend(world.violations().to_vec());
+    }
+    found
+}
+
+/// A reader hears that a member moved before it hears where it is.
+fn pointer_first(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    world.mild();
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.run_for(6 * SECOND);
+    world.set_path(1, 2, Path::clean(600 * MS));
+    world.resume_member(member, 1);
+    world.run_for(3 * SECOND);
+    let seen = world.joins_and_leaves(2, member);
+    world.expect(seen == (1, 0), "a move is no leave");
+    world.check_converged();
+    world.violations().to_vec()
+}
+
+/// A member moves to a node that dies before a reader hears of it there.
+fn dead_end(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.run_for(6 * SECOND);
+    world.set_path(1, 2, Path::clean(600 * MS));
+    world.resume_member(member, 1);
+    world.run_for(300 * MS);
+    world.cut_both(1, 2);
+    world.crash(1);
+    world.run_for(10 * SECOND);
+    world.check_converged();
+    world.violations().to_vec()
+}
+
+/// A member moved, but its client never learned so and comes with the token from before.
+fn old_token(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    world.run_for(3 * SECOND);
+    let member = world.join(1, &room(0), true);
+    world.run_for(SECOND);
+    world.resume_member(member, 2);
+    world.run_for(SECOND);
+    world.resume_with_older(member, 0);
+    world.run_for(4 * SECOND);
+    world.check_converged();
+    world.violations().to_vec()
+}
+
+/// A relayed delta of a node's last life arrives after the node itself in its next.
+fn old_life(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    world.run_for(4 * SECOND);
+    world.cut_both(0, 2);
+    world.run_for(6 * SECOND);
+    world.set_path(1, 2, Path::clean(1_500 * MS));
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.run_for(100 * MS);
+    world.crash(0);
+    world.heal_both(0, 2);
+    world.run_for(50 * MS);
+    world.start(0);
+    world.run_for(4 * SECOND);
+    let (joins, _) = world.joins_and_leaves(2, member);
+    world.expect(joins == 0, "nobody joins out of a life that is over");
+    world.violations().to_vec()
+}
+
+/// A datagram with a position arrives long before the join.
+fn position_first(rules: &Rules) -> Vec<String> {
+    let mut world = world(2, rules, 30 * MS);
+    world.watch(1, &room(0));
+    world.run_for(3 * SECOND);
+    let clean = world.path(0, 1);
+    world.set_path(0, 1, Path { loss: 1.0, ..clean });
+    let member = world.join(0, &room(0), true);
+    world.run_for(60 * MS);
+    world.set_path(0, 1, clean);
+    world.move_cursor(member);
+    world.run_for(1_100 * MS);
+    world.expect(
+        world.cursor_at(1, member) == Some(1),
+        "the position is known as soon as the member is",
+    );
+    world.violations().to_vec()
+}
+
+/// A node passes a relay frame on that did not come from its origin.
+fn second_hand(rules: &Rules) -> Vec<String> {
+    let mut world = world(4, rules, 5 * MS);
+    world.run_for(4 * SECOND);
+    let Some(boot) = world
+        .core(0)
+        .map(|core| core.overview(Default::default()).boot)
+    else {
+        return Vec::new();
+    };
+    let origin = OwnerId {
+        node: world.name(0).clone(),
+        boot,
+    };
+    let inner = Frame::Pull(Pull {
+        owner: origin.clone(),
+        have: 0,
+    });
+    let frame = Frame::Relay(Relay {
+        origin,
+        left: 1,
+        to: vec![world.name(3).clone()],
+        inner: inner.encode(),
+    });
+    world.inject(1, 2, Lane::Presence, frame.encode());
+    world.run_for(SECOND);
+    world.violations().to_vec()
+}
+
+/// Two of three nodes cannot reach each other: messages and positions go through the third.
+fn way_around(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    let member = world.join(0, &room(0), true);
+    world.watch(2, &room(0));
+    world.run_for(4 * SECOND);
+    world.cut_both(0, 2);
+    world.run_for(5 * SECOND);
+    world.publish(member, MessageKind::Event, 20);
+    world.move_cursor(member);
+    world.run_for(300 * MS);
+    world.expect(world.messages_at(2) == 1, "the message took the way around");
+    world.expect(
+        world.cursor_at(2, member) == Some(1),
+        "the position took the way around",
+    );
+    world.violations().to_vec()
+}
+
+/// Nothing but loss: nobody is held for down and nobody joins SWIM a second time.
+fn lossy(rules: &Rules) -> Vec<String> {
+    let mut world = World::new(&Setup {
+        nodes: 3,
+        seed: 1,
+        rules: rules.clone(),
+        path: Path {
+            loss: 0.1,
+            ..Path::clean(75 * MS)
+        },
+        trace: false,
+    });
+    world.run_for(10 * SECOND);
+    let before: Vec<_> = pairs(3).map(|(a, b)| world.verdicts(a, b)).collect();
+    world.run_for(600 * SECOND);
+    let after: Vec<_> = pairs(3).map(|(a, b)| world.verdicts(a, b)).collect();
+    world.expect(before == after, "SWIM's verdicts do not change");
+    world.violations().to_vec()
+}
+
+/// A member says something and leaves; its message is held up.
+fn leave_first(rules: &Rules) -> Vec<String> {
+    let mut world = world(2, rules, 30 * MS);
+    world.mild();
+    world.watch(1, &room(0));
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), false);
+    world.run_for(SECOND);
+    let clean = world.path(0, 1);
+    world.set_path(0, 1, Path { loss: 1.0, ..clean });
+    world.publish(member, MessageKind::Event, 20);
+    world.set_path(0, 1, clean);
+    world.leave_room(member);
+    world.run_for(3 * SECOND);
+    world.expect(world.messages_at(1) == 1, "the message arrives");
+    world.expect(!world.shows(1, member), "and then the member leaves");
+    world.violations().to_vec()
+}
+
+/// A member moves and leaves while the node it came from is cut off with its old row.
+fn older_row(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.run_for(SECOND);
+    world.cut_both(0, 1);
+    world.cut_both(0, 2);
+    world.run_for(6 * SECOND);
+    world.resume_member(member, 1);
+    world.run_for(SECOND);
+    world.leave_room(member);
+    world.run_for(SECOND);
+    world.heal_both(0, 1);
+    world.heal_both(0, 2);
+    world.run_for(6 * SECOND);
+    world.check_converged();
+    world.violations().to_vec()
+}
+
+fn pairs(nodes: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..nodes).flat_map(move |a| (0..nodes).filter(move |b| a != *b).map(move |b| (a, b)))
+}
