@@ -121,12 +121,21 @@ impl Core {
         owners
             .iter()
             .filter(|owner| self.is_visible(owner))
+            .filter(|owner| self.fold.shown.contains_key(&member) || !self.is_over(owner))
             .filter_map(|owner| Some((owner, self.entry(owner, member)?)))
             .max_by_key(|(owner, entry)| rank(owner, entry))
             .map(|(owner, entry)| Winner {
                 owner: owner.clone(),
                 entry: entry.clone(),
             })
+    }
+
+    /// Whether a newer life of the owner is known. Its rows are shown a little longer, so that a
+    /// quick resume is no leave; but nobody joins out of them.
+    fn is_over(&self, owner: &OwnerId) -> bool {
+        self.replicas
+            .get(owner)
+            .is_some_and(|replica| replica.superseded)
     }
 
     fn entry(&self, owner: &OwnerId, member: MemberId) -> Option<&Entry> {
