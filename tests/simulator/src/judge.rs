@@ -188,6 +188,12 @@ impl World {
         of_other.copied().unwrap_or_default()
     }
 
+    /// How many other nodes a node lists.
+    pub fn peers(&self, node: usize) -> usize {
+        self.core(node)
+            .map_or(0, |core| core.overview(self.time(node)).peers.len())
+    }
+
     /// Whether a node has a link to another.
     pub fn is_linked(&self, node: usize, other: usize) -> bool {
         let overview = self.core(node).map(|core| core.overview(self.time(node)));

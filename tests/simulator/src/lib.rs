@@ -8,6 +8,7 @@ mod chaos;
 mod clients;
 mod judge;
 mod network;
+pub mod scale;
 pub mod scenarios;
 mod world;
 

@@ -65,3 +65,15 @@ fn directed_scenarios_find_nothing() {
         assert!(found.is_empty(), "{name}: {found:#?}");
     }
 }
+
+#[test]
+fn a_thousand_restarts_leave_nothing_behind() {
+    let (before, after) = cursormesh_simulator::scale::restart(1_000);
+    assert_eq!(after.replicas, before.replicas);
+    assert_eq!(after.peers, before.peers);
+    assert!(after.entries <= before.entries + 1, "{before:?} {after:?}");
+    assert!(
+        after.bytes <= before.bytes * 11 / 10,
+        "{before:?} {after:?}"
+    );
+}

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cursormesh_simulator::scale::{measure, restart};
 use cursormesh_simulator::{Options, Report, run_seed};
 
 fn main() -> ExitCode {
@@ -19,13 +20,19 @@ fn main() -> ExitCode {
             trace = true;
             continue;
         }
+        if arg == "--scale" {
+            let largest = args.next().and_then(|value| value.parse().ok());
+            return scale(largest.unwrap_or(300));
+        }
         let value = args.next().and_then(|value| value.parse::<u64>().ok());
         match (arg.as_str(), value) {
             ("--seeds", Some(value)) => seeds = value,
             ("--first-seed", Some(value)) => first = value,
             ("--nodes", Some(value)) => nodes = usize::try_from(value).unwrap_or(0),
             _ => {
-                say("usage: scripts/sim [--seeds N] [--first-seed S] [--nodes N] [--trace]");
+                say(
+                    "usage: scripts/sim [--seeds N] [--first-seed S] [--nodes N] [--trace]\n       scripts/sim --scale [largest cluster]",
+                );
                 return ExitCode::FAILURE;
             }
         }
@@ -106,6 +113,38 @@ fn run(first: u64, seeds: u64, nodes: usize, trace: bool) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Prints figures of clusters up to a size.
+fn scale(largest: usize) -> ExitCode {
+    say("nodes  formed s  join s  hidden s  B/s/node  packets/s/node  entries  replicas");
+    for nodes in [3, 10, 30, 100, 300].into_iter().filter(|n| *n <= largest) {
+        let figures = measure(nodes);
+        let seconds = |us: Option<u64>| {
+            us.map_or("-".to_owned(), |us| {
+                format!("{}.{:02}", us / 1_000_000, us % 1_000_000 / 10_000)
+            })
+        };
+        say(&format!(
+            "{:5}  {:>8}  {:>6}  {:>8}  {:8}  {:14}  {:7}  {:8}",
+            figures.nodes,
+            seconds(figures.formed_us),
+            seconds(figures.join_us),
+            seconds(figures.hidden_us),
+            figures.bytes_per_second,
+            figures.packets_per_second,
+            figures.entries,
+            figures.replicas
+        ));
+    }
+    let (before, after) = restart(1_000);
+    say(&format!(
+        "before 1,000 restarts of one of three nodes: {before:?}"
+    ));
+    say(&format!(
+        "after them:                                  {after:?}"
+    ));
+    ExitCode::SUCCESS
 }
 
 fn note<T>(list: &Mutex<Vec<T>>, item: T) {

@@ -1,0 +1,70 @@
+//! Seeds that once failed, each with what it was. They stay, so that it does not come back.
+#![allow(missing_docs)]
+
+use cursormesh_simulator::{Options, run_seed};
+
+fn finds_nothing(seed: u64) {
+    let options = Options {
+        seed,
+        ..Options::default()
+    };
+    let report = run_seed(&options);
+    assert!(report.violations.is_empty(), "{:#?}", report.violations);
+}
+
+/// A member that came back within the grace period by an update was timed out all the same.
+#[test]
+fn seed_12_coming_back_ends_the_grace_period() {
+    finds_nothing(12);
+}
+
+/// A pointer to a node whose row had arrived and gone again kept the member shown four seconds
+/// longer; so did one that was older than what was shown, and one of two at the same epoch.
+#[test]
+fn seeds_15_121_and_840_a_pointer_keeps_nobody_who_had_arrived() {
+    [15, 121, 840].into_iter().for_each(finds_nothing);
+}
+
+/// Messages published while a known listener had no link and no relay were never sent.
+#[test]
+fn seed_19_what_had_no_way_is_sent_later() {
+    finds_nothing(19);
+}
+
+/// A position that was held for an unknown member was dropped although it was being repeated.
+#[test]
+fn seed_41_a_repeated_position_is_held_anew() {
+    finds_nothing(41);
+}
+
+/// Messages lost in a dying link could not be pulled through a relay.
+#[test]
+fn seed_82_a_gap_is_filled_through_a_relay() {
+    finds_nothing(82);
+}
+
+/// An unanswered pull from a third node blocked the owner's answer for five seconds after a heal.
+#[test]
+fn seed_93_a_link_to_the_owner_ends_a_detour() {
+    finds_nothing(93);
+}
+
+/// A node vouched for messages from a time in which nobody there was in the room, after a loss, or
+/// beyond the last it had heard.
+#[test]
+fn seeds_77_245_and_286_a_ring_vouches_for_what_it_heard() {
+    [77, 245, 286].into_iter().for_each(finds_nothing);
+}
+
+/// A member left on a node that left too, and came back out of a life of its first node that was
+/// over.
+#[test]
+fn seed_12820_nobody_joins_out_of_a_life_that_is_over() {
+    finds_nothing(12_820);
+}
+
+/// A member on its way was dropped, as having left, when the node it came from left the cluster.
+#[test]
+fn seed_1861_a_member_on_its_way_outlives_its_old_node() {
+    finds_nothing(1861);
+}
