@@ -624,3 +624,25 @@ async fn of_two_connections_of_one_member_the_older_is_superseded() {
     assert!(!stage.witness.saw_come_or_go(&stage.joined.id));
     stop(stage.nodes).await;
 }
+
+// ---------------------------------------------------------------------------------------------
+// A client of another hand.
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_written_from_the_document_alone_joins_moves_and_resumes() {
+    let nodes = cluster(2).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/v1_client.py");
+    let mut command = std::process::Command::new("python3");
+    command.arg(script);
+    command.args(nodes.iter().map(|node| node.web_addrs()[0].to_string()));
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    stop(nodes).await;
+}

@@ -1,4 +1,4 @@
-//! The page that every node serves at `/`, built into the binary.
+//! What every node serves to browsers, built into the binary: the page at `/` and the client.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
@@ -9,39 +9,88 @@ use warp::reply::Response as Reply;
 
 use crate::routes::respond;
 
-static PAGE: &str = include_str!("../demo/index.html");
+/// A file in the binary.
+pub(crate) struct Asset {
+    body: &'static str,
+    content_type: &'static str,
+    /// Whether pages of other origins may load it.
+    shared: bool,
+    /// Changes with the file, so that a browser that has it is not sent it again.
+    tag: LazyLock<String>,
+}
 
-/// Changes with the page, so that a browser that has it is not sent it again.
-static PAGE_TAG: LazyLock<String> = LazyLock::new(|| {
-    let mut hasher = DefaultHasher::new();
-    PAGE.hash(&mut hasher);
-    format!("\"{:016x}\"", hasher.finish())
-});
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The page, or 304 if the browser says that it has it.
-pub(crate) fn page(if_none_match: Option<&HeaderValue>) -> Reply {
-    let tag = PAGE_TAG.as_str();
-    let known = if_none_match
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| {
-            value
-                .split(',')
-                .any(|part| part.trim().trim_start_matches("W/") == tag)
-        });
-    let (status, body) = if known {
-        (StatusCode::NOT_MODIFIED, "")
-    } else {
-        (StatusCode::OK, PAGE)
-    };
-    let mut reply = respond(
-        status,
-        "text/html; charset=utf-8",
-        Bytes::from_static(body.as_bytes()),
-    );
-    let headers = reply.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if let Ok(tag) = HeaderValue::from_str(tag) {
-        headers.insert(header::ETAG, tag);
+/// The page.
+pub(crate) static PAGE: Asset = Asset {
+    body: include_str!("../demo/index.html"),
+    content_type: "text/html; charset=utf-8",
+    shared: false,
+    tag: LazyLock::new(|| tag(PAGE.body)),
+};
+
+/// The client, for a script tag.
+pub(crate) static CLIENT: Asset = Asset {
+    body: include_str!("../dist/cursormesh.js"),
+    content_type: SCRIPT,
+    shared: true,
+    tag: LazyLock::new(|| tag(CLIENT.body)),
+};
+
+/// The client, as a module.
+pub(crate) static CLIENT_MODULE: Asset = Asset {
+    body: include_str!("../dist/cursormesh.mjs"),
+    content_type: SCRIPT,
+    shared: true,
+    tag: LazyLock::new(|| tag(CLIENT_MODULE.body)),
+};
+
+/// The part of the client that is loaded only where WebSocket fails.
+pub(crate) static CLIENT_FALLBACK: Asset = Asset {
+    body: include_str!("../dist/cursormesh-sockjs.mjs"),
+    content_type: SCRIPT,
+    shared: true,
+    tag: LazyLock::new(|| tag(CLIENT_FALLBACK.body)),
+};
+
+impl Asset {
+    /// The file, or 304 if the browser says that it has it.
+    pub(crate) fn serve(&self, if_none_match: Option<&HeaderValue>) -> Reply {
+        let tag = self.tag.as_str();
+        let known = if_none_match
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| {
+                value
+                    .split(',')
+                    .any(|part| part.trim().trim_start_matches("W/") == tag)
+            });
+        let (status, body) = if known {
+            (StatusCode::NOT_MODIFIED, "")
+        } else {
+            (StatusCode::OK, self.body)
+        };
+        let mut reply = respond(
+            status,
+            self.content_type,
+            Bytes::from_static(body.as_bytes()),
+        );
+        let headers = reply.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        if self.shared {
+            headers.insert(
+                header::ACCESS_CONTROL_ALLOW_ORIGIN,
+                HeaderValue::from_static("*"),
+            );
+        }
+        if let Ok(tag) = HeaderValue::from_str(tag) {
+            headers.insert(header::ETAG, tag);
+        }
+        reply
     }
-    reply
+}
+
+fn tag(body: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    format!("\"{:016x}\"", hasher.finish())
 }

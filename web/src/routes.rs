@@ -52,10 +52,16 @@ pub(crate) fn routes(
 ) -> impl Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + 'static {
     let page = warp::path::end()
         .and(request(&context))
-        .map(|request: Request| {
-            let if_none_match = request.headers.get(header::IF_NONE_MATCH).cloned();
-            request.read(|_| assets::page(if_none_match.as_ref()))
-        });
+        .map(|request: Request| request.file(&assets::PAGE));
+    let client = warp::path!("cursormesh.js")
+        .and(request(&context))
+        .map(|request: Request| request.file(&assets::CLIENT));
+    let client_module = warp::path!("cursormesh.mjs")
+        .and(request(&context))
+        .map(|request: Request| request.file(&assets::CLIENT_MODULE));
+    let client_fallback = warp::path!("cursormesh-sockjs.mjs")
+        .and(request(&context))
+        .map(|request: Request| request.file(&assets::CLIENT_FALLBACK));
     let healthz = warp::path!("healthz")
         .and(request(&context))
         .map(|request: Request| request.read(|_| text(StatusCode::OK, "ok\n")));
@@ -114,6 +120,12 @@ pub(crate) fn routes(
         .or(cluster)
         .unify()
         .or(api)
+        .unify()
+        .or(client)
+        .unify()
+        .or(client_module)
+        .unify()
+        .or(client_fallback)
         .unify()
         .or(nothing)
         .unify()
@@ -177,6 +189,12 @@ impl Request {
     /// Answers GET and HEAD; hyper leaves the body out for HEAD.
     fn read(self, answer: impl FnOnce(&Context) -> Reply) -> Reply {
         self.answer(answer, text)
+    }
+
+    /// Answers with a file.
+    fn file(self, asset: &assets::Asset) -> Reply {
+        let if_none_match = self.headers.get(header::IF_NONE_MATCH).cloned();
+        self.read(|_| asset.serve(if_none_match.as_ref()))
     }
 
     /// Like [`Request::read`], with errors in JSON.

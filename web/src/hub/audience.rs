@@ -324,6 +324,9 @@ impl Audience {
 
     /// A named event.
     pub(super) fn event(&mut self, origin: &str, event: &Event) {
+        if self.sessions.is_empty() {
+            return;
+        }
         self.tell();
         let Some(bytes) = self.event_frame(origin, event) else {
             self.context.metrics.messages_dropped.malformed.increment();

@@ -124,6 +124,7 @@ impl V1 {
                 "This connection is in the room.",
             );
         }
+        self.visits.retain(|visit| !visit.is_over());
         if self.visits.len() >= protocol::ROOMS_MAX {
             let why = "This connection is in as many rooms as it may be.";
             return self.error(room, ErrorCode::TooManyRooms, why);

@@ -185,6 +185,13 @@ impl<S: Session> Connection<S> {
         let timer = sleep_until(self.next_deadline(last_ping));
         tokio::pin!(timer);
         loop {
+            if let Some(due) = self
+                .session
+                .deadline()
+                .filter(|due| *due < timer.deadline())
+            {
+                timer.as_mut().reset(due);
+            }
             let (waiting, clogged) = match self.outbox.state() {
                 State::Idle => (false, false),
                 State::Waiting => (true, true),
@@ -246,13 +253,6 @@ impl<S: Session> Connection<S> {
                     let due = self.next_deadline(last_ping).max(now + self.config.ping_interval / 20);
                     timer.as_mut().reset(due);
                 }
-            }
-            if let Some(due) = self
-                .session
-                .deadline()
-                .filter(|due| *due < timer.deadline())
-            {
-                timer.as_mut().reset(due);
             }
         }
     }
