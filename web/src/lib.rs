@@ -1,14 +1,14 @@
-//! The browser side of a node: HTTP and WebSocket edge, hub of rooms, the tutorial's protocol.
+//! The browser side of a node: HTTP and WebSocket edge, hub of rooms, protocol v1 and the tutorial's.
 //!
 //! This crate has never heard of a peer: what concerns other nodes goes out as
 //! [`cluster::Outbound`] and comes in through the [`Hub`]'s methods, and [`cluster::Directory`]
 //! answers what the whole cluster knows.
 //!
 //! ```text
-//! browser ─▶ server ─▶ routes ─▶ websocket ─▶ demo ─▶ hub/room ─▶ hub/outbox ─▶ browsers
-//!                                                       │  ▲
-//!                                              Outbound ▼  │ deliver, joined, updated, left
-//!                                                  the rest of the cluster
+//! browser ─▶ server ─▶ routes ─▶ websocket ─▶ session ─▶ hub/room ─▶ hub/outbox ─▶ browsers
+//!                                                          │  ▲
+//!                                                 Outbound ▼  │ joined, left, events, cursors, …
+//!                                                     the rest of the cluster
 //! ```
 
 pub mod cluster;

@@ -238,6 +238,10 @@ fn the_server_says_what_is_written_down() {
     is_told("token", &token("lobby", "AbCd-_12"));
     is_told("pressure", &pressure("lobby", 33));
     is_told(
+        "positions",
+        &positions("lobby", "n2.1764000000500", 18446744073709551615),
+    );
+    is_told(
         "error",
         &error(
             "lobby",
