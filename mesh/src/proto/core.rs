@@ -47,6 +47,8 @@ pub const GRACE: Duration = Duration::from_secs(10);
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 /// A pause of the process longer than this is not held against anybody.
 const STALL_MIN: Duration = Duration::from_millis(500);
+/// What arrives this soon after a pause may have waited in a socket's buffer all through it.
+const BACKLOG_MAX: Duration = Duration::from_millis(250);
 
 /// What the core must know before it starts.
 #[derive(Debug, Clone)]
@@ -76,6 +78,8 @@ pub struct Core {
     rng: StdRng,
     now: Time,
     checked_at: Time,
+    /// When this process's last pause began and ended.
+    stall: Option<(Time, Time)>,
     out: VecDeque<Output>,
     counters: Counters,
 
@@ -174,6 +178,7 @@ impl Core {
             rng,
             now,
             checked_at: now,
+            stall: None,
             out: VecDeque::new(),
             counters: Counters::default(),
             own: Table::default(),
@@ -299,8 +304,17 @@ impl Core {
             return;
         }
         self.counters.stalls_total += 1;
+        self.stall = Some((self.checked_at, self.now));
         self.checked_at = self.now;
         self.forgive_evidence(late);
+    }
+
+    /// When what arrives now was in this node's reach at the earliest.
+    fn arrived_since(&self) -> Time {
+        match self.stall {
+            Some((began, ended)) if self.now < ended.after(BACKLOG_MAX) => began,
+            _ => self.now,
+        }
     }
 
     fn local(&mut self, local: Local) {

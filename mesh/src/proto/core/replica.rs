@@ -202,6 +202,7 @@ impl Core {
         let counts = !first || direct || !self.holds(Rule::FirstSightingIsNoEvidence);
         let carries_age = self.holds(Rule::EvidenceCarriesAge);
         let now = self.now;
+        let arrived = self.arrived_since();
         let Some(replica) = self.replicas.get_mut(owner) else {
             return;
         };
@@ -212,18 +213,19 @@ impl Core {
         if counts && !replica.superseded {
             let age = std::time::Duration::from_millis(if carries_age { age_ms.into() } else { 0 });
             // Evidence from before this node's clock began cannot be dated; the next one can.
-            let at = (age <= now.since(Time::default())).then(|| now.before(age));
-            replica.evidence_at = replica.evidence_at.max(at);
-            replica.heard_at = replica.heard_at.max(at);
+            let dated = |from: Time| (age <= from.since(Time::default())).then(|| from.before(age));
+            replica.evidence_at = replica.evidence_at.max(dated(now));
+            replica.heard_at = replica.heard_at.max(dated(arrived));
         }
     }
 
     /// Direct contact is evidence without a heartbeat.
     pub(super) fn touch(&mut self, owner: &OwnerId) {
         let now = self.now;
+        let arrived = self.arrived_since();
         if let Some(replica) = self.replicas.get_mut(owner) {
             replica.evidence_at = Some(now);
-            replica.heard_at = Some(now);
+            replica.heard_at = replica.heard_at.max(Some(arrived));
             replica.swim_down = false;
             replica.departed = false;
             replica.lingers_until = None;
