@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cursormesh_mesh::net::View;
-use cursormesh_mesh::proto::{MemberId, Overview, PeerOverview, RoomName};
+use cursormesh_mesh::proto::{MemberId, NodeName, Overview, PeerOverview, RoomName, SeedOverview};
 use cursormesh_web::cluster::{self, NodeSummary, RoomSummary};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -149,7 +149,7 @@ impl cluster::Directory for Directory {
             return Err("the node starts".to_owned());
         };
         let joining = self.has_seeds && self.started.elapsed() < JOIN_GRACE;
-        if joining && view.links().is_empty() {
+        if joining && !view.overview().peers.iter().any(|peer| peer.linked) {
             return Err("the node looks for the others".to_owned());
         }
         Ok(())
@@ -174,6 +174,7 @@ fn overview_json(overview: &Overview) -> Value {
         "rows": overview.rows,
         "rooms": rooms_json(&overview.rooms),
         "peers": overview.peers.iter().map(peer_json).collect::<Vec<_>>(),
+        "seeds": overview.seeds.iter().map(seed_json).collect::<Vec<_>>(),
     })
 }
 
@@ -198,6 +199,15 @@ fn peer_json(peer: &PeerOverview) -> Value {
             "code": *code as u32,
             "reason": reason,
         })),
+    })
+}
+
+fn seed_json(seed: &SeedOverview) -> Value {
+    json!({
+        "addr": seed.addr.to_string(),
+        "node": seed.node.as_ref().map(NodeName::as_str),
+        "itself": seed.itself,
+        "problem": seed.problem,
     })
 }
 
@@ -231,7 +241,6 @@ fn round_ms(duration: Duration) -> f64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use cursormesh_mesh::proto::NodeName;
     use cursormesh_mesh::proto::event::CloseCode;
     use cursormesh_web::cluster::Directory as _;
 

@@ -291,7 +291,10 @@ fn identity_and_secret(config: &NodeConfig) -> Result<(Identity, Option<Secret>)
                 identity.node(),
                 identity.cluster()
             ),
-            format!("use the bundle of {node}, made with `cursormesh cert node --name {node}`"),
+            format!(
+                "use the bundle that the CA of cluster {cluster} issued for {node}, made with `cursormesh \
+                 cert node --name {node}` where that CA is; or correct `cluster.name`"
+            ),
         ));
     }
     Ok((identity, cert::secret(&bytes).map(Secret::new)))

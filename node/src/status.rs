@@ -227,6 +227,21 @@ pub fn table(cluster: &Value) -> String {
         peers.len()
     );
     let _ = writeln!(out, "rooms here: {}", rooms(&cluster["rooms"]));
+    for seed in cluster["seeds"].as_array().into_iter().flatten() {
+        if seed["problem"].is_null() {
+            continue;
+        }
+        let node = match &seed["node"] {
+            Value::Null => String::new(),
+            node => format!(" ({})", word(node)),
+        };
+        let _ = writeln!(
+            out,
+            "no link to seed {}{node}: {}",
+            word(&seed["addr"]),
+            word(&seed["problem"])
+        );
+    }
     if peers.is_empty() {
         return out;
     }
@@ -367,6 +382,11 @@ mod tests {
                  "visible": false, "hidden_because": "no\u{1b}[31m link", "evidence_age_ms": 4200.0, "rows": 0,
                  "rooms": {"count": 0, "names": []}, "refused": {"code": 3, "reason": "another cluster"}},
             ],
+            "seeds": [
+                {"addr": "10.0.0.2:7172", "node": "n2", "itself": false, "problem": null},
+                {"addr": "10.0.0.4:7172", "node": null, "itself": false, "problem": "no answer"},
+                {"addr": "10.0.0.5:7172", "node": "n5", "itself": false, "problem": "foreign\u{1b} CA"},
+            ],
         }));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
@@ -374,6 +394,9 @@ mod tests {
             "node n1 of cluster dev, region local: 1 of 2 peers linked"
         );
         assert_eq!(lines[1], "rooms here: lobby");
+        assert_eq!(lines[2], "no link to seed 10.0.0.4:7172: no answer");
+        assert_eq!(lines[3], "no link to seed 10.0.0.5:7172 (n5): foreign? CA");
+        let lines = &lines[2..];
         assert!(lines[3].starts_with("PEER  REGION  STATE "));
         assert!(
             lines[4].starts_with(

@@ -101,6 +101,11 @@ async fn a_foreign_ca_is_no_peer() {
         assert_ne!(cluster(&n2).await["peers"][0]["linked"], true);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    // Whoever asks the node is told why, although it never heard the name of who is there.
+    let seeds = &cluster(&n2).await["seeds"];
+    assert_eq!(seeds[0]["addr"], n1.mesh_addr().to_string());
+    let problem = seeds[0]["problem"].as_str().unwrap();
+    assert!(problem.contains("CA"), "{problem}");
     n2.stop().await;
     n1.stop().await;
 }

@@ -41,7 +41,7 @@ impl Dialer {
                         peer,
                         dialled: Some(addr),
                     },
-                    Err(refused) => {
+                    Err(Failure { reason, refused }) => {
                         dialer
                             .gate
                             .view
@@ -51,7 +51,7 @@ impl Dialer {
                         if let Some(refused) = refused {
                             dialer.inbox.report(refused).await;
                         }
-                        Report::DialFailed { addr }
+                        Report::DialFailed { addr, reason }
                     }
                 };
                 dialer.inbox.report(report).await;
@@ -60,44 +60,55 @@ impl Dialer {
         );
     }
 
-    /// An authenticated connection of one kind to `addr` and who is there. An error is logged; it
-    /// carries a report when a peer with a good certificate was refused.
+    /// An authenticated connection of one kind to `addr` and who is there. A failure is logged.
     pub(super) async fn connect(
         &self,
         addr: SocketAddr,
         kind: Kind,
         expected: Option<&NodeName>,
-    ) -> Result<(Connection, NodeName), Option<Report>> {
+    ) -> Result<(Connection, NodeName), Failure> {
         let connecting = match self.gate.connect(addr, kind) {
             Ok(connecting) => connecting,
             Err(error) => {
-                self.log(addr, error.to_string(), true);
-                return Err(None);
+                return Err(self.failed(addr, error.to_string(), true));
             }
         };
         let connection = match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
-                self.log(addr, describe(&error), is_fault(&error));
-                return Err(None);
+                return Err(self.failed(addr, describe(&error), is_fault(&error)));
             }
             Err(_) => {
-                self.log(addr, "no answer".into(), false);
-                return Err(None);
+                return Err(self.failed(addr, "no answer".into(), false));
             }
         };
         match self.gate.judge(&connection, expected) {
             Ok((peer, _)) => Ok((connection, peer)),
-            Err(refusal) => Err(refuse(&self.gate, &connection, refusal, &self.warnings)),
+            Err(refusal) => Err(Failure {
+                reason: refusal.reason.clone(),
+                refused: refuse(&self.gate, &connection, refusal, &self.warnings),
+            }),
         }
     }
 
     /// A peer that is not up yet is no news; one that cannot be talked to is.
-    fn log(&self, addr: SocketAddr, reason: String, fault: bool) {
+    fn failed(&self, addr: SocketAddr, reason: String, fault: bool) -> Failure {
         if fault && self.warnings.is_news(addr.ip(), &reason) {
             warn!(%addr, %reason, "cannot link to a peer");
         } else {
             debug!(%addr, %reason, "cannot reach a peer");
         }
+        Failure {
+            reason,
+            refused: None,
+        }
     }
+}
+
+/// Why a dial led to no connection.
+#[derive(Debug)]
+pub(super) struct Failure {
+    reason: String,
+    /// Given when a peer with a good certificate was refused.
+    refused: Option<Report>,
 }

@@ -376,9 +376,9 @@ impl<E: Engine> Driver<E> {
             Report::Refused { peer, code, reason } => {
                 self.emit(Event::Refused { peer, code, reason });
             }
-            Report::DialFailed { addr } => {
+            Report::DialFailed { addr, reason } => {
                 self.dialling.remove(&addr);
-                self.input(Input::DialFailed { addr });
+                self.input(Input::DialFailed { addr, reason });
             }
             Report::Drained { conn, lane, bytes } => {
                 if self.links.contains_key(&conn) {
@@ -671,7 +671,8 @@ impl<E: Engine> Driver<E> {
             return;
         }
         if self.dialling.len() >= DIALS_MAX {
-            self.input(Input::DialFailed { addr });
+            let reason = "too many dials at once".to_owned();
+            self.input(Input::DialFailed { addr, reason });
             return;
         }
         self.dialling.insert(addr);

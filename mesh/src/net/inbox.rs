@@ -32,7 +32,7 @@ pub(super) enum Report {
         reason: String,
     },
     /// A dial led to no connection.
-    DialFailed { addr: SocketAddr },
+    DialFailed { addr: SocketAddr, reason: String },
     /// Frame bytes went to QUIC, or were dropped with their connection.
     Drained {
         conn: ConnId,

@@ -52,6 +52,7 @@ impl Engine for Puppet {
             rows: 0,
             rooms: Vec::new(),
             peers: Vec::new(),
+            seeds: Vec::new(),
             counters: Vec::new(),
         }
     }
@@ -154,7 +155,7 @@ impl Node {
 
     async fn dial_failed(&mut self) -> SocketAddr {
         self.next(|input| match input {
-            Input::DialFailed { addr } => Some(addr),
+            Input::DialFailed { addr, .. } => Some(addr),
             _ => None,
         })
         .await

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -57,6 +57,20 @@ pub enum IdentityError {
     Untrusted(rustls::Error),
 }
 
+/// What is wrong with PEM text, in words: the parser shows its sections as lists of bytes.
+fn pem_problem(error: &pem::Error) -> String {
+    let label = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("its section {} has no end", label(end_marker))
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            format!("the line {} begins no section", label(line))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// A node's parsed and checked bundle: CA certificates, its own certificate chain, its key.
 #[derive(Clone)]
 pub struct Identity {
@@ -78,7 +92,7 @@ impl Identity {
         let mut keys = Vec::new();
         let mut certificates = Vec::new();
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(bundle) {
-            let (kind, der) = section.map_err(|error| IdentityError::Pem(error.to_string()))?;
+            let (kind, der) = section.map_err(|error| IdentityError::Pem(pem_problem(&error)))?;
             if kind == SectionKind::Certificate {
                 certificates.push(CertificateDer::from(der));
             } else if let Some(key) = PrivateKeyDer::from_pem(kind, der) {
@@ -364,6 +378,11 @@ mod tests {
             refused("-----BEGIN CERTIFICATE-----\n"),
             IdentityError::Pem(_)
         ));
+        let error = refused("-----BEGIN CERTIFICATE-----\nAAAA\n").to_string();
+        assert!(
+            error.ends_with("its section CERTIFICATE has no end"),
+            "{error}"
+        );
         assert!(matches!(
             refused(&format!(
                 "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{key}"

@@ -460,6 +460,7 @@ mod tests {
             rows: 0,
             rooms: Vec::new(),
             peers: Vec::new(),
+            seeds: Vec::new(),
             counters: Vec::new(),
         })
     }

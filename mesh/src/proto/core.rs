@@ -236,7 +236,7 @@ impl Core {
                 rtt,
                 room_for_cursors,
             } => self.path(conn, rtt, room_for_cursors),
-            Input::DialFailed { addr } => self.dial_failed(addr),
+            Input::DialFailed { addr, reason } => self.dial_failed(addr, reason),
             Input::Local(local) => self.local(local),
             Input::Leave { linger } => self.leave(linger),
         }

@@ -85,6 +85,8 @@ pub enum Input {
     DialFailed {
         /// The address dialled.
         addr: SocketAddr,
+        /// Why, in words for an operator.
+        reason: String,
     },
     /// Something this node's own clients did.
     Local(Local),

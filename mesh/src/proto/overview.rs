@@ -25,8 +25,23 @@ pub struct Overview {
     pub rooms: Vec<RoomName>,
     /// Every other node it has heard of, by name.
     pub peers: Vec<PeerOverview>,
+    /// The addresses it was told to begin with.
+    pub seeds: Vec<SeedOverview>,
     /// Counters since start, with their metric names (Prometheus, without prefix) and help texts.
     pub counters: Vec<(&'static str, &'static str, u64)>,
+}
+
+/// An address this node was told to begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedOverview {
+    /// The address.
+    pub addr: SocketAddr,
+    /// The node found there, or else the one configured there.
+    pub node: Option<NodeName>,
+    /// It is this node's own address.
+    pub itself: bool,
+    /// Why the last dial led to no link; `None` once there is a link, and before the first dial ended.
+    pub problem: Option<String>,
 }
 
 /// Another node as this node sees it.

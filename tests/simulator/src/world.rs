@@ -520,7 +520,8 @@ impl World {
             Due::Datagram(conn, side, bytes) => self.datagram_arrives(conn, side, bytes),
             Due::Dialled { node, life, addr } => self.dialled(node, life, addr),
             Due::DialFailed(node, life, addr) => {
-                self.give(node, life, Input::DialFailed { addr });
+                let reason = "no answer".to_owned();
+                self.give(node, life, Input::DialFailed { addr, reason });
             }
             Due::Accepted(conn) => self.accepted(conn),
             Due::Idle(conn, side, idle) => self.idle(conn, side, idle),

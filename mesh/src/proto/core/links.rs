@@ -9,6 +9,7 @@ use rand::RngExt;
 
 use super::super::event::{CloseCode, Event, Lane, Output};
 use super::super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
+use super::super::overview::SeedOverview;
 use super::super::wire::{Frame, Hello, OwnerId, VERSION, VERSION_OLDEST};
 use super::Core;
 use super::messages::{Outgoing, Sent};
@@ -99,6 +100,8 @@ pub(super) struct Dial {
     next: Time,
     pending: Option<Time>,
     useful_at: Time,
+    /// Why the last dial led to no link, until one does.
+    problem: Option<String>,
 }
 
 impl Core {
@@ -150,6 +153,7 @@ impl Core {
             next: now.after(wait),
             pending: None,
             useful_at: now,
+            problem: None,
         });
         dial.useful_at = now;
         if let Some(node) = node {
@@ -291,11 +295,25 @@ impl Core {
         self.check_relays();
     }
 
-    pub(super) fn dial_failed(&mut self, addr: SocketAddr) {
+    /// The addresses this node was told to begin with.
+    pub(super) fn seeds(&self) -> Vec<SeedOverview> {
+        let seeds = self.dials.iter().filter(|(_, dial)| dial.seed);
+        seeds
+            .map(|(addr, dial)| SeedOverview {
+                addr: *addr,
+                node: dial.found.clone().or_else(|| dial.configured.clone()),
+                itself: dial.itself,
+                problem: dial.problem.clone(),
+            })
+            .collect()
+    }
+
+    pub(super) fn dial_failed(&mut self, addr: SocketAddr, reason: String) {
         let wait = self.rng.random_range(REDIAL_MIN..=REDIAL_MAX);
         if let Some(dial) = self.dials.get_mut(&addr) {
             dial.pending = None;
             dial.next = self.now.after(wait);
+            dial.problem = Some(reason);
         }
     }
 
@@ -398,6 +416,7 @@ impl Core {
             if dial.itself || linked.iter().any(|node| dial.is_of(node)) {
                 dial.useful_at = now;
                 dial.pending = None;
+                dial.problem = None;
                 return true;
             }
             if !dial.seed && now.since(dial.useful_at) >= ADDRESS_KEPT {
@@ -568,6 +587,7 @@ impl Core {
         self.note_refusal(&peer, code, &reason);
         if dialled && let Some(dial) = self.dials.get_mut(&addr) {
             dial.next = self.now.after(REFUSED_REDIAL);
+            dial.problem = Some(reason.clone());
         }
         self.close(conn, code, reason);
     }

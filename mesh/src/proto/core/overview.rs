@@ -55,6 +55,7 @@ impl Core {
                 .into_iter()
                 .map(|node| self.peer_overview(node, now))
                 .collect(),
+            seeds: self.seeds(),
             counters,
         }
     }

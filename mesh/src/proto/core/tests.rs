@@ -169,7 +169,8 @@ impl Mesh {
             Output::Dial { addr: to, .. } => {
                 let other = usize::from(to.port() - 7_171);
                 if self.is_cut(index, other) || !self.nodes.get(other).is_some_and(|n| n.running) {
-                    todo.push_back((index, Input::DialFailed { addr: to }));
+                    let reason = "cut".to_owned();
+                    todo.push_back((index, Input::DialFailed { addr: to, reason }));
                 } else {
                     self.connect(index, other, todo);
                 }
