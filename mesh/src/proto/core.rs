@@ -358,10 +358,10 @@ impl Core {
                 other => self.early(conn, lane, other, bytes.len()),
             };
         }
-        self.dispatch(conn, frame);
+        self.dispatch(conn, lane, frame);
     }
 
-    fn dispatch(&mut self, conn: ConnId, frame: Frame) {
+    fn dispatch(&mut self, conn: ConnId, lane: Lane, frame: Frame) {
         match frame {
             Frame::Hello(_) => {
                 self.misbehaved(conn, CloseCode::Protocol, "a second Hello".to_owned());
@@ -378,7 +378,7 @@ impl Core {
                 }
             }
             Frame::Relay(relay) => self.relay_frame(conn, relay),
-            Frame::Bye(bye) => self.bye(conn, &bye),
+            Frame::Bye(bye) => self.bye(conn, lane, &bye),
         }
     }
 

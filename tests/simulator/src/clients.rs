@@ -154,7 +154,7 @@ impl World {
     pub fn join(&mut self, node: usize, room: &RoomName, resumable: bool) -> MemberId {
         self.clients.member_count += 1;
         let mut id = [0; 16];
-        id[..8].copy_from_slice(&self.clients.member_count.to_be_bytes());
+        id[8..].copy_from_slice(&self.clients.member_count.to_be_bytes());
         id[6] = 0x40;
         let member = MemberId(id);
         self.clients.members.insert(

@@ -342,10 +342,9 @@ impl World {
                         }
                     }
                 }
-                let origin = origin.node;
                 for (_, item) in &items {
                     self.judge_sender(index, item.sender, &origin);
-                    self.judge_message(index, &room, &origin, number_of(item));
+                    self.judge_message(index, &room, &origin.node, number_of(item));
                 }
             }
             Event::Published { .. } | Event::Head { .. } | Event::Replayed { .. } => {}
@@ -466,13 +465,14 @@ impl World {
     }
 
     /// Nobody speaks after having left. After an outage that may happen: a leave waits for so long
-    /// only, and not at all where a snapshot brings it.
-    fn judge_sender(&mut self, index: usize, sender: MemberId, origin: &NodeName) {
+    /// only, and not at all where a snapshot brings it. Whoever comes back on a later life of the
+    /// node may be heard before it is seen.
+    fn judge_sender(&mut self, index: usize, sender: MemberId, origin: &OwnerId) {
         let mirror = &self.nodes[index].mirror;
         let left = mirror
             .closed
             .get(&sender)
-            .is_some_and(|(node, _)| node == origin);
+            .is_some_and(|(node, boot)| *node == origin.node && *boot == origin.boot);
         if left && self.judge.mild {
             let name = &self.nodes[index].name;
             let text = format!("{name}: a message of {sender}, who had left");

@@ -68,3 +68,41 @@ fn seed_12820_nobody_joins_out_of_a_life_that_is_over() {
 fn seed_1861_a_member_on_its_way_outlives_its_old_node() {
     finds_nothing(1861);
 }
+
+/// A node's Bye overtook the last messages of its members, which came after they had left.
+#[test]
+fn seeds_3620_5375_and_6299_a_bye_follows_the_last_messages() {
+    [3620, 5375, 6299].into_iter().for_each(finds_nothing);
+}
+
+/// A member that came back on a later life of its node was heard before it was seen, and judged to
+/// speak after having left.
+#[test]
+fn seeds_2828_and_5048_who_comes_back_may_be_heard_before_it_is_seen() {
+    [2828, 5048].into_iter().for_each(finds_nothing);
+}
+
+/// A member that was resumed on two nodes at once was told to have left when one yielded to the
+/// other.
+#[test]
+fn seeds_4001_and_7919_a_pointer_of_the_shown_owner_leads_on() {
+    [4001, 7919].into_iter().for_each(finds_nothing);
+}
+
+/// A leave went on waiting for messages of a room that nobody here was in any more.
+#[test]
+fn seed_4679_a_leave_waits_for_no_messages_that_nobody_awaits() {
+    finds_nothing(4679);
+}
+
+/// A leave that waited for its last messages was forgotten with the node that had sent it.
+#[test]
+fn seed_7613_a_waiting_leave_outlives_its_owner() {
+    finds_nothing(7613);
+}
+
+/// A node whose clock had been set back, reached through a relay only, was ignored and never told.
+#[test]
+fn seed_8971_a_relayed_node_is_told_of_its_newer_life() {
+    finds_nothing(8971);
+}

@@ -76,7 +76,7 @@ impl Core {
                     });
                 }
                 Entry::Gone { reason, .. } => self.hide(member, reason),
-                Entry::Moved { epoch, .. } => self.keep_moving(member, epoch, &owner.node),
+                Entry::Moved { epoch, .. } => self.keep_moving(member, epoch),
             },
         }
     }
@@ -168,10 +168,16 @@ impl Core {
     }
 
     /// A member is on its way to another node: it stays shown until that node's row arrives. If
-    /// that row or a later one was there already, its node went away.
-    fn keep_moving(&mut self, member: MemberId, epoch: u32, from: &NodeName) {
+    /// that row or a later one was there already and does not point onwards itself, its node went
+    /// away.
+    fn keep_moving(&mut self, member: MemberId, epoch: u32) {
         let arrived = self.fold.get(member).is_some_and(|shown| {
-            shown.row.epoch > epoch || (shown.row.epoch == epoch && shown.node != *from)
+            let owner = OwnerId {
+                node: shown.node.clone(),
+                boot: shown.boot,
+            };
+            let points_on = matches!(self.entry(&owner, member), Some(Entry::Moved { .. }));
+            shown.row.epoch > epoch || (shown.row.epoch == epoch && !points_on)
         });
         if arrived || !self.holds(Rule::MovedKeepsShowing) {
             return self.hide(member, LeaveReason::NodeLost);

@@ -65,7 +65,8 @@ impl Core {
         self.late.0.insert(member, late);
     }
 
-    /// Lets those leave whose messages are here, or have been waited for long enough.
+    /// Lets those leave whose messages are here, have been waited for long enough, concern nobody
+    /// here any more, or cannot come because their owner is out of sight.
     pub(super) fn release_leaves(&mut self) {
         if self.late.0.is_empty() {
             return;
@@ -75,7 +76,10 @@ impl Core {
             .0
             .iter()
             .filter(|(_, late)| {
-                self.now >= late.until || self.delivered(&late.room, &late.owner) >= late.after
+                self.now >= late.until
+                    || !self.own.rooms.contains(&late.room)
+                    || !self.is_visible(&late.owner)
+                    || self.delivered(&late.room, &late.owner) >= late.after
             })
             .map(|(member, _)| *member)
             .collect();

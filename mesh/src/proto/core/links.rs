@@ -47,6 +47,8 @@ pub(super) struct Conn {
     pub(super) rtt: Duration,
     pub(super) room_for_cursors: bool,
     unsent: [usize; 3],
+    /// On which lanes the peer has said Bye.
+    pub(super) byes: [bool; 3],
     /// Own operations handed to the transport.
     pub(super) pushed: u64,
     /// A push was skipped; a digest has to tell the peer when there is room again.
@@ -197,6 +199,7 @@ impl Core {
                 rtt: Duration::ZERO,
                 room_for_cursors: true,
                 unsent: [0; 3],
+                byes: [false; 3],
                 pushed: 0,
                 behind: false,
                 early: Vec::new(),
@@ -487,8 +490,8 @@ impl Core {
         self.send_heads(&owner.node);
         self.send_all_current_cursors(&owner.node);
         self.announce_to(swim_id);
-        for (_, frame) in early {
-            self.dispatch(conn, frame);
+        for (lane, frame) in early {
+            self.dispatch(conn, lane, frame);
         }
     }
 

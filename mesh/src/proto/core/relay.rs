@@ -11,7 +11,9 @@ use bytes::Bytes;
 use super::super::event::Lane;
 use super::super::identity::{ConnId, NodeName, Time};
 use super::super::rule::Rule;
-use super::super::wire::{DATAGRAM_WRAPPED_BYTES_MAX, Datagram, Delta, Frame, Relay};
+use super::super::wire::{
+    DATAGRAM_WRAPPED_BYTES_MAX, Datagram, Delta, Digest, DigestEntry, Frame, OwnerId, Relay,
+};
 use super::Core;
 use super::owner::DELTA_BYTES;
 
@@ -187,6 +189,7 @@ impl Core {
         if relay.left == 0 {
             return match self.opened(&relay).then(|| Frame::decode(&relay.inner)) {
                 Some(Ok(Frame::Delta(delta))) => self.delta(conn, Some(&relay.origin), delta),
+                Some(Ok(Frame::Digest(digest))) => self.hear_of_newer_life(&relay.origin, &digest),
                 Some(Ok(Frame::Messages(messages))) => {
                     self.messages_frame(conn, Some(&relay.origin), messages);
                 }
@@ -197,7 +200,7 @@ impl Core {
             };
         }
         let lane = match relay.inner.first() {
-            Some(3) => Lane::Presence,
+            Some(3 | 4) => Lane::Presence,
             _ => Lane::Messages,
         };
         for (target, frame) in self.forwarded(conn, relay) {
@@ -220,6 +223,34 @@ impl Core {
                 self.send_datagram(target, bytes, false);
             } else {
                 self.counters.relay_dropped_total += 1;
+            }
+        }
+    }
+
+    /// A node that only a relay reaches speaks out of a life that is over as far as this node knows:
+    /// its clock was set back, and no Hello can tell it so.
+    pub(super) fn tell_newer_life(&mut self, conn: ConnId, node: &NodeName) {
+        let Some(owner) = self.current(node) else {
+            return;
+        };
+        let entry = DigestEntry {
+            owner,
+            applied: 0,
+            heartbeat: 0,
+            age_ms: u32::MAX,
+        };
+        let digest = Frame::Digest(Digest {
+            entries: vec![entry],
+            reply: true,
+        });
+        self.send_relayed(conn, Lane::Presence, node.clone(), &digest);
+    }
+
+    /// The answer to that: only what it says of this node counts.
+    fn hear_of_newer_life(&mut self, from: &OwnerId, digest: &Digest) {
+        for entry in &digest.entries {
+            if entry.owner.node == self.me.node {
+                self.observe(&from.node, &entry.owner, entry.heartbeat, entry.age_ms);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::event::{CloseCode, Event, LeaveReason};
+use super::super::event::{CloseCode, Event, Lane, LeaveReason};
 use super::super::identity::{ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::rule::Rule;
 use super::super::table::{Entry, Table, Touched};
@@ -322,11 +322,19 @@ impl Core {
         }
     }
 
-    /// The peer leaves on purpose.
-    pub(super) fn bye(&mut self, conn: ConnId, bye: &Bye) {
+    /// The peer leaves on purpose. It says so last of all on the presence and on the message lane,
+    /// and has left when both were heard: neither overtakes what its members said last.
+    pub(super) fn bye(&mut self, conn: ConnId, lane: Lane, bye: &Bye) {
         let Some(node) = self.peer_of(conn) else {
             return;
         };
+        if let Some(link) = self.conns.get_mut(&conn) {
+            link.byes[lane as usize] = true;
+            let both = link.byes[Lane::Presence as usize] && link.byes[Lane::Messages as usize];
+            if !both && self.holds(Rule::LeaveFollowsMessages) {
+                return;
+            }
+        }
         let owner = OwnerId {
             node,
             boot: bye.boot,
@@ -367,6 +375,9 @@ impl Core {
             return self.misbehaved(conn, CloseCode::Name, reason);
         }
         if !self.adopt(&delta.owner) {
+            if origin.is_some() {
+                self.tell_newer_life(conn, &delta.owner.node);
+            }
             return;
         }
         let gap_is_pulled = self.holds(Rule::GapIsPulled);
@@ -477,13 +488,12 @@ impl Core {
     /// Something an owner says of a member changed.
     pub(super) fn touched(&mut self, owner: &OwnerId, member: MemberId, reason: LeaveReason) {
         self.late.remove(member);
-        let Some(replica) = self.replicas.get_mut(owner) else {
-            return;
-        };
-        let has = replica.table.members.contains_key(&member);
-        if replica.table.row(member).is_none() {
-            replica.seen.remove(&member);
-        }
+        let has = self.replicas.get_mut(owner).is_some_and(|replica| {
+            if replica.table.row(member).is_none() {
+                replica.seen.remove(&member);
+            }
+            replica.table.members.contains_key(&member)
+        });
         self.fold.note(member, owner, has);
         self.refold(member, reason);
     }

@@ -6,38 +6,47 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use clap::Parser;
 use cursormesh_simulator::scale::{measure, restart};
 use cursormesh_simulator::{Options, Report, run_seed};
 
+/// Runs the mesh's core in a simulated network that loses, delays, cuts and crashes, and judges what
+/// every node shows and delivers.
+///
+/// A seed is a run, byte for byte. A seed that finds something is printed with what was violated and
+/// the command that replays it; the exit code is then 1.
+#[derive(Debug, Parser)]
+#[command(name = "scripts/sim")]
+struct Arguments {
+    /// How many seeds to run.
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    first_seed: u64,
+    /// Nodes of every cluster; without it each seed chooses 2 to 6.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    nodes: usize,
+    /// Print every input and output of every node to standard error: for one seed.
+    #[arg(long)]
+    trace: bool,
+    /// Instead of seeds: figures of clusters of 3, 10, 30, 100 and 300 nodes, up to this size, and of
+    /// 1,000 restarts of one node.
+    #[arg(long, value_name = "LARGEST", num_args = 0..=1, default_missing_value = "300")]
+    scale: Option<usize>,
+}
+
 fn main() -> ExitCode {
-    let mut seeds = 300;
-    let mut first = 0;
-    let mut nodes = 0;
-    let mut trace = false;
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        if arg == "--trace" {
-            trace = true;
-            continue;
-        }
-        if arg == "--scale" {
-            let largest = args.next().and_then(|value| value.parse().ok());
-            return scale(largest.unwrap_or(300));
-        }
-        let value = args.next().and_then(|value| value.parse::<u64>().ok());
-        match (arg.as_str(), value) {
-            ("--seeds", Some(value)) => seeds = value,
-            ("--first-seed", Some(value)) => first = value,
-            ("--nodes", Some(value)) => nodes = usize::try_from(value).unwrap_or(0),
-            _ => {
-                say(
-                    "usage: scripts/sim [--seeds N] [--first-seed S] [--nodes N] [--trace]\n       scripts/sim --scale [largest cluster]",
-                );
-                return ExitCode::FAILURE;
-            }
-        }
+    let arguments = Arguments::parse();
+    match arguments.scale {
+        Some(largest) => scale(largest),
+        None => run(
+            arguments.first_seed,
+            arguments.seeds,
+            arguments.nodes,
+            arguments.trace,
+        ),
     }
-    run(first, seeds, nodes, trace)
 }
 
 fn run(first: u64, seeds: u64, nodes: usize, trace: bool) -> ExitCode {
@@ -117,7 +126,7 @@ fn run(first: u64, seeds: u64, nodes: usize, trace: bool) -> ExitCode {
 
 /// Prints figures of clusters up to a size.
 fn scale(largest: usize) -> ExitCode {
-    say("nodes  formed s  join s  hidden s  B/s/node  packets/s/node  entries  replicas");
+    say("nodes  formed s  join s  hidden s  B/s/node  packets/s/node  entries  replicas  KiB/node");
     for nodes in [3, 10, 30, 100, 300].into_iter().filter(|n| *n <= largest) {
         let figures = measure(nodes);
         let seconds = |us: Option<u64>| {
@@ -126,7 +135,7 @@ fn scale(largest: usize) -> ExitCode {
             })
         };
         say(&format!(
-            "{:5}  {:>8}  {:>6}  {:>8}  {:8}  {:14}  {:7}  {:8}",
+            "{:5}  {:>8}  {:>6}  {:>8}  {:8}  {:14}  {:7}  {:8}  {:8}",
             figures.nodes,
             seconds(figures.formed_us),
             seconds(figures.join_us),
@@ -134,7 +143,8 @@ fn scale(largest: usize) -> ExitCode {
             figures.bytes_per_second,
             figures.packets_per_second,
             figures.entries,
-            figures.replicas
+            figures.replicas,
+            figures.memory_bytes / 1024
         ));
     }
     let (before, after) = restart(1_000);
