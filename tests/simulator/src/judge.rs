@@ -16,6 +16,8 @@ const HIDE: u64 = 5 * SECOND;
 /// The same while links stall or nodes pause: evidence may be stuck in a stalled stream for as
 /// long as a link lives.
 const HIDE_DISTURBED: u64 = 14 * SECOND;
+/// A gap in messages is given up after this long.
+const GAP: u64 = 5 * SECOND;
 /// A change is everywhere within this when nothing is wrong.
 const SPREAD: u64 = 2 * SECOND;
 /// A leave waits so much longer for the member's last messages, if those are missing.
@@ -335,7 +337,8 @@ impl World {
                         let from = &self.nodes[origin].name;
                         let seen = self.nodes[index].mirror.visible.contains(from);
                         let missing = self.is_missing(index, origin, &room, &items);
-                        if self.judge.lossless && self.is_up(origin) && seen && missing {
+                        let flaps = self.flaps(index, origin, GAP);
+                        if self.judge.lossless && self.is_up(origin) && seen && missing && !flaps {
                             let from = &self.nodes[origin].name;
                             let text = format!("{name}: messages of {from} were lost");
                             self.violation(text);
@@ -387,6 +390,17 @@ impl World {
         mirror.cursors.remove(&member);
         mirror.seen.entry(member).or_default().1 += 1;
         mirror.shown.remove(&member)
+    }
+
+    /// Whoever watches a room anew is told where its cursors are, whatever was known before.
+    pub(crate) fn forget_cursors(&mut self, index: usize, room: &RoomName) {
+        let mirror = &mut self.nodes[index].mirror;
+        let Mirror { cursors, shown, .. } = mirror;
+        cursors.retain(|member, _| {
+            shown
+                .get(member)
+                .is_none_or(|shown| shown.row.room != *room)
+        });
     }
 
     /// Whether a message that the node had to get is neither here nor among these.

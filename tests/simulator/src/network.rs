@@ -48,6 +48,8 @@ pub(crate) struct PathState {
     pub(crate) path: Path,
     /// How many cuts are in force.
     pub(crate) cuts: u32,
+    /// When it was cut, the last time but one and the last time; 0 for never.
+    pub(crate) cut_at: [u64; 2],
     /// When the last byte given so far has left, for the live connection and for bulk.
     pub(crate) busy: [u64; 2],
 }

@@ -163,6 +163,7 @@ impl World {
         let state = PathState {
             path: setup.path,
             cuts: 0,
+            cut_at: [0; 2],
             busy: [0; 2],
         };
         let mut world = Self {
@@ -381,7 +382,9 @@ impl World {
     /// Cuts the path from one node to another, in this direction only. Cuts add up.
     pub fn cut(&mut self, from: usize, to: usize) {
         self.note(|| format!("CUT n{from} -> n{to}"));
-        self.paths[from][to].cuts += 1;
+        let path = &mut self.paths[from][to];
+        path.cuts += 1;
+        path.cut_at = [path.cut_at[1], self.now];
         self.judge.disturbed(self.now);
         self.refresh_pair(from, to);
     }
@@ -409,6 +412,15 @@ impl World {
             }
         }
         self.refresh_pair(from, to);
+    }
+
+    /// Whether the path between two nodes, in either direction, was cut twice in the last so many
+    /// microseconds: what one link had just got across the next cut stops again.
+    pub(crate) fn flaps(&self, a: usize, b: usize, within: u64) -> bool {
+        [(a, b), (b, a)].into_iter().any(|(from, to)| {
+            let [earlier, _] = self.paths[from][to].cut_at;
+            earlier > 0 && self.now < earlier + within
+        })
     }
 
     /// Cuts both directions between two nodes.
@@ -653,6 +665,13 @@ impl World {
                 _ => None,
             };
             self.judge.note_input(self.now, index, from, &input);
+            if let Input::Local(Local::Interest {
+                room,
+                wanted: false,
+            }) = &input
+            {
+                self.forget_cursors(index, room);
+            }
             if let Some(core) = self.nodes[index].core.as_mut() {
                 core.handle(time, input);
             }

@@ -106,3 +106,15 @@ fn seed_7613_a_waiting_leave_outlives_its_owner() {
 fn seed_8971_a_relayed_node_is_told_of_its_newer_life() {
     finds_nothing(8971);
 }
+
+/// A leave that waited was taken out by what another owner said of the member, and never told.
+#[test]
+fn seeds_4175_and_6209_a_waiting_leave_is_its_owners_to_replace() {
+    [4175, 6209].into_iter().for_each(finds_nothing);
+}
+
+/// A node whose link closed before its last operations were through was taken to have said all.
+#[test]
+fn seed_4145_who_leaves_has_left_with_its_bye_only() {
+    finds_nothing(4145);
+}

@@ -12,7 +12,7 @@ use super::super::wire::{Op, OwnerId};
 use super::Core;
 use super::messages::GAP_MAX;
 
-/// Leaves that wait, by member. A member that is touched again is taken out.
+/// Leaves that wait, by member. One of which the same owner says something new is taken out.
 #[derive(Debug, Default)]
 pub(super) struct LateLeaves(BTreeMap<MemberId, Late>);
 
@@ -26,8 +26,11 @@ struct Late {
 }
 
 impl LateLeaves {
-    pub(super) fn remove(&mut self, member: MemberId) {
-        self.0.remove(&member);
+    /// The owner says something new of the member.
+    pub(super) fn remove(&mut self, member: MemberId, owner: &OwnerId) {
+        if self.0.get(&member).is_some_and(|late| late.owner == *owner) {
+            self.0.remove(&member);
+        }
     }
 }
 
@@ -63,6 +66,8 @@ impl Core {
             until: self.now.after(GAP_MAX),
         };
         self.late.0.insert(member, late);
+        // Others may say something of the member meanwhile.
+        self.note_entry(owner, member);
     }
 
     /// Lets those leave whose messages are here, have been waited for long enough, concern nobody

@@ -291,9 +291,6 @@ impl Core {
             dial.next = self.now.after(REFUSED_REDIAL);
         }
         self.conns.remove(&conn);
-        if clean {
-            self.departed(&peer);
-        }
         self.check_visibility();
         self.check_relays();
     }

@@ -352,19 +352,6 @@ impl Core {
         self.check_visibility();
     }
 
-    /// The connection ended with the code that means leaving.
-    pub(super) fn departed(&mut self, node: &NodeName) {
-        let Some(owner) = self.current(node) else {
-            return;
-        };
-        if let Some(replica) = self.replicas.get_mut(&owner)
-            && replica.lingers_until.is_none()
-        {
-            replica.departed = true;
-        }
-        self.check_visibility();
-    }
-
     /// A delta, from its owner directly or through a relay.
     pub(super) fn delta(&mut self, conn: ConnId, origin: Option<&OwnerId>, delta: Delta) {
         let Some(peer) = self.peer_of(conn) else {
@@ -487,7 +474,13 @@ impl Core {
 
     /// Something an owner says of a member changed.
     pub(super) fn touched(&mut self, owner: &OwnerId, member: MemberId, reason: LeaveReason) {
-        self.late.remove(member);
+        self.late.remove(member, owner);
+        self.note_entry(owner, member);
+        self.refold(member, reason);
+    }
+
+    /// Brings the fold's index up to what the owner's table has of a member.
+    pub(super) fn note_entry(&mut self, owner: &OwnerId, member: MemberId) {
         let has = self.replicas.get_mut(owner).is_some_and(|replica| {
             if replica.table.row(member).is_none() {
                 replica.seen.remove(&member);
@@ -495,7 +488,6 @@ impl Core {
             replica.table.members.contains_key(&member)
         });
         self.fold.note(member, owner, has);
-        self.refold(member, reason);
     }
 
     /// A node has its first connection in a room: tell it where things are.
