@@ -182,6 +182,7 @@ fn old_life(rules: &Rules) -> Vec<String> {
     world.set_path(1, 2, Path::clean(1_500 * MS));
     world.run_for(3 * SECOND);
     let member = world.join(0, &room(0), true);
+    world.watch(0, &room(1));
     world.run_for(100 * MS);
     world.crash(0);
     world.heal_both(0, 2);
@@ -190,6 +191,14 @@ fn old_life(rules: &Rules) -> Vec<String> {
     world.run_for(4 * SECOND);
     let (joins, _) = world.joins_and_leaves(2, member);
     world.expect(joins == 0, "nobody joins out of a life that is over");
+    let speaker = world.join(2, &room(1), true);
+    world.publish(speaker, MessageKind::Event, 20);
+    world.run_for(SECOND);
+    let sent = world.counter(2, "messages_out_total");
+    world.expect(
+        sent == 0,
+        "what an earlier life watched is nobody's interest",
+    );
     world.violations().to_vec()
 }
 

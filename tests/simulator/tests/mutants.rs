@@ -18,7 +18,7 @@ enum Catch {
 use Catch::{Scenario, Seed};
 
 const CAUGHT_BY: &[(Rule, Catch)] = &[
-    (Rule::GapIsPulled, Seed(0)),
+    (Rule::GapIsPulled, Seed(2)),
     (Rule::SnapshotSwaps, Seed(3)),
     (Rule::DuplicateIsIgnored, Seed(254)),
     (
@@ -39,7 +39,7 @@ const CAUGHT_BY: &[(Rule, Catch)] = &[
         Rule::DigestRepairs,
         Scenario("more operations at once than a log keeps"),
     ),
-    (Rule::EvidenceThroughOthers, Seed(28)),
+    (Rule::EvidenceThroughOthers, Seed(104)),
     (Rule::HighestEpochWins, Seed(0)),
     (Rule::LoserYields, Seed(0)),
     (
@@ -62,7 +62,7 @@ const CAUGHT_BY: &[(Rule, Catch)] = &[
     (Rule::HeadsOnLinkUp, Seed(0)),
     (Rule::CursorOrder, Seed(0)),
     (Rule::CursorHeld, Scenario("a position outruns its member")),
-    (Rule::CursorResent, Seed(3)),
+    (Rule::CursorResent, Seed(9)),
     (Rule::RelayOnce, Scenario("a relay frame at second hand")),
     (Rule::RelayUsed, Scenario("a cut with a way around")),
     (Rule::SwimGuard, Scenario("ten minutes of loss")),
