@@ -377,7 +377,7 @@ impl Core {
                     self.messages_pulled(&peer, &pull);
                 }
             }
-            Frame::Relay(relay) => self.relay_frame(conn, relay),
+            Frame::Relay(relay) => self.relay_frame(conn, lane, relay),
             Frame::Bye(bye) => self.bye(conn, lane, &bye),
         }
     }
@@ -435,7 +435,8 @@ impl Core {
 
     /// How old evidence may get: the interval at which heartbeats spread grows with the cluster.
     fn evidence_max(&self) -> Duration {
-        match self.boots.len() + 1 {
+        let shown = self.replicas.values().filter(|replica| replica.visible);
+        match shown.count() + 1 {
             0..=32 => EVIDENCE_MAX,
             33..=100 => EVIDENCE_MAX * 2,
             _ => EVIDENCE_MAX * 3,

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use super::super::event::{Cursor, Event, Member};
 use super::super::identity::{ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::rule::Rule;
-use super::super::wire::{CursorRecord, DATAGRAM_BYTES_MAX, Datagram, OwnerId};
+use super::super::wire::{
+    CursorRecord, DATAGRAM_BYTES_MAX, DATAGRAM_WRAPPED_BYTES_MAX, Datagram, OwnerId,
+};
 use super::Core;
 
 /// The last position of a cursor that stopped is sent again after these times: its last datagram
@@ -17,6 +19,8 @@ const RESEND_AFTER: [Duration; 2] = [Duration::from_millis(500), Duration::from_
 /// A position whose member is not known yet waits this long: datagrams outrun joins.
 const HELD_FOR: Duration = Duration::from_secs(2);
 const HELD_MAX: usize = 4_096;
+/// What a relay's wrapping takes besides the names of origin and target: kind, lengths, boot, hops.
+const WRAPPING_BYTES: usize = 20;
 
 /// What the node knows of cursors.
 #[derive(Debug, Default)]
@@ -146,7 +150,7 @@ impl Core {
         if nodes.is_empty() || records.is_empty() {
             return;
         }
-        let batches = batches(self.me.boot, records.iter().map(|(_, record)| *record));
+        let mut direct: Option<Vec<Bytes>> = None;
         for node in nodes {
             let Some((conn, relay_to)) = self.route(&node) else {
                 continue;
@@ -162,12 +166,18 @@ impl Core {
                 }
                 continue;
             }
+            if let Some(node) = &relay_to {
+                let records: Vec<CursorRecord> = records.iter().map(|(_, r)| *r).collect();
+                self.send_records(conn, Some(node), &records);
+                continue;
+            }
             self.counters.cursors_out_total += records.len() as u64;
-            for batch in &batches {
-                match &relay_to {
-                    None => self.send_datagram(conn, batch.clone(), false),
-                    Some(node) => self.send_datagram_relayed(conn, node.clone(), batch.clone()),
-                }
+            let batches = direct.get_or_insert_with(|| {
+                let records = records.iter().map(|(_, record)| *record);
+                batches(self.me.boot, DATAGRAM_BYTES_MAX, records)
+            });
+            for batch in batches.clone() {
+                self.send_datagram(conn, batch, false);
             }
         }
     }
@@ -254,7 +264,12 @@ impl Core {
             return;
         }
         self.counters.cursors_out_total += records.len() as u64;
-        for batch in batches(self.me.boot, records.iter().copied()) {
+        // Wrapped for a relay it has to fit into a datagram still.
+        let bytes_max = relay_to.map_or(DATAGRAM_BYTES_MAX, |node| {
+            let names = self.me.node.as_str().len() + node.as_str().len();
+            DATAGRAM_BYTES_MAX.min(DATAGRAM_WRAPPED_BYTES_MAX - WRAPPING_BYTES - names)
+        });
+        for batch in batches(self.me.boot, bytes_max, records.iter().copied()) {
             match relay_to {
                 None => self.send_datagram(conn, batch, false),
                 Some(node) => self.send_datagram_relayed(conn, node.clone(), batch),
@@ -395,7 +410,7 @@ fn is_newer(record: CursorRecord, (epoch, seq): (u32, u32)) -> bool {
 }
 
 /// Positions packed into as few datagrams as they need.
-fn batches(boot: u64, records: impl Iterator<Item = CursorRecord>) -> Vec<Bytes> {
+fn batches(boot: u64, bytes_max: usize, records: impl Iterator<Item = CursorRecord>) -> Vec<Bytes> {
     let mut datagrams = Vec::new();
     let mut batch = Vec::new();
     let mut bytes = 0;
@@ -405,7 +420,7 @@ fn batches(boot: u64, records: impl Iterator<Item = CursorRecord>) -> Vec<Bytes>
             + varint(record.seq)
             + varint(record.time_ms.into())
             + 8;
-        if bytes + size > DATAGRAM_BYTES_MAX - 16 {
+        if bytes + size > bytes_max - 16 {
             let records = std::mem::take(&mut batch);
             datagrams.push(Datagram::Cursors { boot, records }.encode());
             bytes = 0;

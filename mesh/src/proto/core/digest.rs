@@ -53,7 +53,7 @@ impl Core {
                 .get(&entry.owner)
                 .is_some_and(|replica| !replica.superseded && entry.applied > replica.applied);
             if behind {
-                self.wants(conn, &entry.owner);
+                self.wants(conn, &entry.owner, entry.applied);
             }
         }
         if digest.reply {

@@ -18,6 +18,8 @@ use super::snapshot::Serving;
 /// Known peers are redialled at least this often (protocol §2).
 const REDIAL_MAX: Duration = Duration::from_millis(1_000);
 const REDIAL_MIN: Duration = Duration::from_millis(700);
+/// Addresses kept besides those of the configuration: two for each node in mind.
+const ADDRESSES_MAX: usize = 2 * super::replica::NODES_MAX;
 /// Of two nodes the one with the lesser name dials; the other waits this long before it does too.
 const DIAL_HEAD_START: Duration = Duration::from_millis(400);
 /// After a refusal there is little hope: somebody has to change something first.
@@ -140,6 +142,9 @@ impl Core {
     /// Notes where a node may be reached.
     pub(super) fn learn_address(&mut self, addr: SocketAddr, node: Option<&NodeName>, seed: bool) {
         if addr == self.config.advertise || addr.port() == 0 || node == Some(&self.me.node) {
+            return;
+        }
+        if !seed && self.dials.len() >= ADDRESSES_MAX && !self.dials.contains_key(&addr) {
             return;
         }
         let wait = match node {
@@ -301,7 +306,7 @@ impl Core {
         seeds
             .map(|(addr, dial)| SeedOverview {
                 addr: *addr,
-                node: dial.found.clone().or_else(|| dial.configured.clone()),
+                node: dial.node().cloned(),
                 itself: dial.itself,
                 problem: dial.problem.clone(),
             })
@@ -399,11 +404,16 @@ impl Core {
         if self.leaving {
             return;
         }
-        let linked: Vec<NodeName> = self
+        // Nodes with a link, and the addresses they have now: the link's, and what they say.
+        let linked: BTreeMap<NodeName, [Option<SocketAddr>; 2]> = self
             .peers
             .iter()
-            .filter(|(_, peer)| peer.up.is_some())
-            .map(|(node, _)| node.clone())
+            .filter_map(|(node, peer)| {
+                let used = self.conns.get(&peer.up?).map(|link| link.addr);
+                let replica = self.current(node).and_then(|o| self.replicas.get(&o));
+                let said = replica.and_then(|replica| replica.table.advertise);
+                Some((node.clone(), [used, said]))
+            })
             .collect();
         let opening: Vec<SocketAddr> = self
             .conns
@@ -413,11 +423,13 @@ impl Core {
             .collect();
         let mut due = Vec::new();
         self.dials.retain(|addr, dial| {
-            if dial.itself || linked.iter().any(|node| dial.is_of(node)) {
+            let addrs = dial.node().and_then(|node| linked.get(node));
+            if dial.itself || addrs.is_some() {
                 dial.useful_at = now;
                 dial.pending = None;
                 dial.problem = None;
-                return true;
+                // A node that moved leaves no trail of addresses.
+                return dial.seed || addrs.is_none_or(|addrs| addrs.contains(&Some(*addr)));
             }
             if !dial.seed && now.since(dial.useful_at) >= ADDRESS_KEPT {
                 return false;
@@ -624,7 +636,12 @@ impl Core {
 }
 
 impl Dial {
+    /// Who is there as far as is known.
+    fn node(&self) -> Option<&NodeName> {
+        self.found.as_ref().or(self.configured.as_ref())
+    }
+
     fn is_of(&self, node: &NodeName) -> bool {
-        self.found.as_ref().or(self.configured.as_ref()) == Some(node)
+        self.node() == Some(node)
     }
 }

@@ -108,6 +108,8 @@ pub(super) struct Sent {
     to: u64,
     /// There were later ones, and no way to the node.
     missed: bool,
+    /// They went through a relay, which may drop them.
+    unsure: bool,
 }
 
 /// How far one origin's messages in one room have been delivered.
@@ -219,13 +221,18 @@ impl Core {
         let sent = peer.sent.entry(room.clone()).or_insert(Sent {
             to: before,
             missed: false,
+            unsure: false,
         });
         let Some((conn, relay_to)) = route else {
             sent.missed = true;
             return;
         };
         let (base, missed) = (sent.to, sent.missed);
-        *sent = Sent { to, missed: false };
+        *sent = Sent {
+            to,
+            missed: false,
+            unsure: relay_to.is_some(),
+        };
         let mut body = Messages {
             origin: self.me.clone(),
             room: room.clone(),
@@ -278,6 +285,7 @@ impl Core {
         let sent = Sent {
             to: head,
             missed: false,
+            unsure: false,
         };
         peer.sent.insert(room.clone(), sent);
         self.enqueue(
@@ -295,6 +303,18 @@ impl Core {
                 },
             },
         );
+    }
+
+    /// Says how far the messages are that went to a node through a relay since it was last said.
+    pub(super) fn send_tails(&mut self, node: &NodeName) {
+        let sent = self.peers.get(node).into_iter().flat_map(|peer| &peer.sent);
+        let rooms: Vec<RoomName> = sent
+            .filter(|(_, sent)| sent.unsure && !sent.missed)
+            .map(|(room, _)| room.clone())
+            .collect();
+        for room in rooms {
+            self.send_head(node, &room);
+        }
     }
 
     /// After a link came up: heads of every room with recent messages that the node is interested in.
@@ -350,6 +370,18 @@ impl Core {
     }
 
     /// Hands queued messages to the transport as it takes them.
+    /// Hands over what is queued for a peer without regard to what is unsent: nothing follows.
+    pub(super) fn flush_messages(&mut self, conn: ConnId) {
+        while let Some(link) = self.conns.get_mut(&conn) {
+            let Some(parcel) = link.outgoing.queue.pop_front() else {
+                return;
+            };
+            link.outgoing.bytes -= size(&parcel.body);
+            self.counters.messages_out_total += parcel.body.items.len() as u64;
+            self.send_along(conn, parcel.relay_to, &Frame::Messages(parcel.body));
+        }
+    }
+
     pub(super) fn pump_messages(&mut self, conn: ConnId) {
         while let Some(link) = self.conns.get_mut(&conn) {
             if link.unsent(Lane::Messages) > UNSENT_MAX {
@@ -526,7 +558,8 @@ impl Core {
             .filter(|(number, _)| *number > last || !ignores_duplicates)
             .collect();
         self.counters.messages_in_total += fresh.len() as u64;
-        self.counters.messages_lost_total += frame.lost;
+        let lost_total = self.counters.messages_lost_total;
+        self.counters.messages_lost_total = lost_total.saturating_add(frame.lost);
         if fresh.is_empty() && frame.lost == 0 {
             return;
         }
@@ -634,6 +667,14 @@ impl Core {
         let Some((conn, relay_to)) = self.route(asker) else {
             return;
         };
+        // On a link that does not keep up the answer would only queue; the asker asks again.
+        let unsent = self
+            .conns
+            .get(&conn)
+            .map(|link| link.unsent(Lane::Messages));
+        if unsent.is_some_and(|unsent| unsent > 2 * UNSENT_MAX) {
+            return;
+        }
         let (complete, items) = self.kept(&pull.room, &pull.origin, pull.from, pull.to);
         // A client that was away for less than a ring's age missed nothing of who said nothing since.
         let silent = pull.ticket != 0 && pull.origin == self.me;
@@ -758,7 +799,7 @@ impl Core {
         });
         if let Some(mut frame) = first {
             state.last = frame.base;
-            frame.lost += 1;
+            frame.lost = frame.lost.saturating_add(1);
             self.deliver_messages(frame);
         }
         self.close_gap(key);

@@ -188,6 +188,7 @@ impl Core {
         let conns: Vec<ConnId> = self.up_conns();
         for conn in conns {
             self.send(conn, Lane::Presence, &bye);
+            self.flush_messages(conn);
             self.send(conn, Lane::Messages, &bye);
         }
         self.leave_swim();

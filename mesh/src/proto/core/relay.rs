@@ -22,12 +22,19 @@ const HYSTERESIS: Duration = Duration::from_secs(2);
 /// What a relay forwards for one origin, per second and at once.
 const BUDGET_BYTES: u64 = 1024 * 1024;
 
+/// Unsent bytes of a lane beyond which nothing is forwarded to its link.
+const RELAYED_UNSENT_MAX: usize = 256 * 1024;
+/// How often a node that only a relay reaches is told how far the messages are that were sent to it:
+/// a relay may have dropped the last of them.
+const TAIL_EVERY: Duration = Duration::from_secs(1);
+
 /// Which relays are in use, and what was forwarded for whom.
 #[derive(Debug, Default)]
 pub(super) struct Relaying {
     /// Target → the relay in use and since when.
     routes: BTreeMap<NodeName, (NodeName, Time)>,
     budgets: BTreeMap<NodeName, (Time, u64)>,
+    tails_at: Time,
 }
 
 impl Relaying {
@@ -90,6 +97,13 @@ impl Core {
         for node in wanted {
             self.choose_relay(&node);
         }
+        if self.now.since(self.relay.tails_at) >= TAIL_EVERY {
+            self.relay.tails_at = self.now;
+            let targets: Vec<NodeName> = self.relay.routes.keys().cloned().collect();
+            for node in targets {
+                self.send_tails(&node);
+            }
+        }
     }
 
     fn choose_relay(&mut self, node: &NodeName) {
@@ -124,8 +138,10 @@ impl Core {
             _ => false,
         };
         if !keep {
-            let fresh = used.is_none();
-            self.relay.routes.insert(node.clone(), (relay, self.now));
+            let fresh = used.is_none_or(|(before, _)| before != relay);
+            self.relay
+                .routes
+                .insert(node.clone(), (relay.clone(), self.now));
             if fresh {
                 self.push_through_relays();
                 self.send_heads(node);
@@ -185,7 +201,7 @@ impl Core {
         self.send_datagram(conn, wrapped.encode(), false);
     }
 
-    pub(super) fn relay_frame(&mut self, conn: ConnId, relay: Relay) {
+    pub(super) fn relay_frame(&mut self, conn: ConnId, lane: Lane, relay: Relay) {
         if relay.left == 0 {
             return match self.opened(&relay).then(|| Frame::decode(&relay.inner)) {
                 Some(Ok(Frame::Delta(delta))) => self.delta(conn, Some(&relay.origin), delta),
@@ -199,11 +215,16 @@ impl Core {
                 _ => self.counters.relay_dropped_total += 1,
             };
         }
-        let lane = match relay.inner.first() {
+        // A frame on a lane that is not its own may be longer than its own takes.
+        let own_lane = match relay.inner.first() {
             Some(3 | 4) => Lane::Presence,
             _ => Lane::Messages,
         };
-        for (target, frame) in self.forwarded(conn, relay) {
+        if lane != own_lane {
+            self.counters.relay_dropped_total += 1;
+            return;
+        }
+        for (target, frame) in self.forwarded(conn, Some(lane), relay) {
             self.send(target, lane, &Frame::Relay(frame));
         }
     }
@@ -217,7 +238,7 @@ impl Core {
                 _ => self.counters.relay_dropped_total += 1,
             };
         }
-        for (target, relay) in self.forwarded(conn, relay) {
+        for (target, relay) in self.forwarded(conn, None, relay) {
             let bytes = Datagram::Relay(relay).encode();
             if bytes.len() <= DATAGRAM_WRAPPED_BYTES_MAX {
                 self.send_datagram(target, bytes, false);
@@ -260,8 +281,14 @@ impl Core {
         relay.origin.node != self.me.node && relay.to.contains(&self.me.node)
     }
 
-    /// What to forward to whom.
-    fn forwarded(&mut self, conn: ConnId, relay: Relay) -> Vec<(ConnId, Relay)> {
+    /// What to forward to whom, on a lane or as a datagram. A link that does not keep up gets nothing
+    /// more: what waits for it is bounded, and the link is needed for its own.
+    fn forwarded(
+        &mut self,
+        conn: ConnId,
+        lane: Option<Lane>,
+        relay: Relay,
+    ) -> Vec<(ConnId, Relay)> {
         let direct = self
             .peer_of(conn)
             .is_some_and(|peer| peer == relay.origin.node);
@@ -271,13 +298,15 @@ impl Core {
         }
         let mut out = Vec::new();
         for node in &relay.to {
-            let Some((target, _)) = self.link_to(node) else {
+            let Some((target, link)) = self.link_to(node) else {
                 self.counters.relay_dropped_total += 1;
                 continue;
             };
-            if !self
-                .relay
-                .spend(&relay.origin.node, self.now, relay.inner.len() as u64)
+            let keeps_up = lane.is_none_or(|lane| link.unsent(lane) <= RELAYED_UNSENT_MAX);
+            if !keeps_up
+                || !self
+                    .relay
+                    .spend(&relay.origin.node, self.now, relay.inner.len() as u64)
             {
                 self.counters.relay_dropped_total += 1;
                 continue;

@@ -11,7 +11,7 @@ use super::snapshot::Pulling;
 use super::{Core, PURGE_AFTER};
 
 /// Other nodes this node keeps in mind at most: a peer cannot make it invent more.
-const NODES_MAX: usize = 1_000;
+pub(super) const NODES_MAX: usize = 1_000;
 /// Deltas that wait for an earlier one or for a snapshot, per owner.
 const BUFFERED_MAX: usize = 1_024;
 /// SWIM's "down" is believed once nobody has seen a heartbeat for this long.
@@ -358,6 +358,11 @@ impl Core {
             return;
         };
         if delta.owner.node != *origin.map_or(&peer, |origin| &origin.node) {
+            if origin.is_some() {
+                // The relay only carried it.
+                self.counters.relay_dropped_total += 1;
+                return;
+            }
             let reason = format!("a delta of {} from {peer}", delta.owner.node);
             return self.misbehaved(conn, CloseCode::Name, reason);
         }
@@ -382,16 +387,23 @@ impl Core {
             if replica.buffered.len() >= BUFFERED_MAX {
                 replica.buffered.remove(0);
             }
-            let owner = delta.owner.clone();
+            let (owner, goal) = (delta.owner.clone(), delta.from);
             replica.buffered.push(delta);
             if gap {
                 self.counters.delta_gaps_total += 1;
-                self.pull(&owner, conn);
+                self.pull(&owner, conn, goal);
             }
             return;
         }
         let owner = delta.owner.clone();
-        replica.pull = None;
+        let (to, now) = (delta.to, self.now);
+        if replica
+            .pull
+            .as_mut()
+            .is_some_and(|pull| pull.reached(to, now))
+        {
+            replica.pull = None;
+        }
         self.apply(conn, delta);
         self.apply_buffered(conn, &owner);
     }
@@ -413,8 +425,13 @@ impl Core {
                     let delta = replica.buffered.swap_remove(index);
                     self.apply(conn, delta);
                 }
-                None if replica.buffered.is_empty() || replica.pull.is_some() => return,
-                None => return self.pull(owner, conn),
+                None if replica.pull.is_some() => return,
+                None => {
+                    let Some(goal) = replica.buffered.iter().map(|delta| delta.from).min() else {
+                        return;
+                    };
+                    return self.pull(owner, conn, goal);
+                }
             }
         }
     }
@@ -467,8 +484,12 @@ impl Core {
             self.touched(&owner, member, reason);
         }
         if too_many {
-            let reason = "more rows or rooms than an owner may have".to_owned();
-            self.misbehaved(conn, CloseCode::Limit, reason);
+            // Half a table must not pass for a whole one, neither here nor with others.
+            self.drop_replica(&owner, LeaveReason::NodeLost);
+            if self.peer_of(conn).as_ref() == Some(&owner.node) {
+                let reason = "more rows or rooms than an owner may have".to_owned();
+                self.misbehaved(conn, CloseCode::Limit, reason);
+            }
         }
     }
 

@@ -9,9 +9,11 @@ use super::super::event::{CloseCode, Lane, LeaveReason};
 use super::super::identity::{ConnId, MemberId, RoomName, Time};
 use super::super::rule::Rule;
 use super::super::table::Table;
-use super::super::wire::{Delta, Frame, Op, OwnerId, Pull, ROWS_PER_OWNER_MAX, Snapshot};
+use super::super::wire::{
+    Delta, Frame, Op, OwnerId, Pull, ROOMS_PER_OWNER_MAX, ROWS_PER_OWNER_MAX, Snapshot,
+};
 use super::Core;
-use super::owner::DELTA_BYTES;
+use super::owner::{DELTA_BYTES, PRESENCE_UNSENT_MAX};
 
 /// A pull is asked anew after this long without a part.
 const PULL_PATIENCE: Duration = Duration::from_secs(5);
@@ -22,8 +24,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 const BEHIND_PATIENCE: Duration = Duration::from_millis(800);
 /// Bytes of one snapshot part, below a bulk frame.
 const PART_BYTES: usize = 200 * 1024;
-/// Parts of a snapshot: with [`PART_BYTES`], 512 MiB.
-const PARTS_MAX: u32 = 2_560;
+/// Parts of a snapshot: with [`PART_BYTES`], 1 GiB.
+const PARTS_MAX: u32 = 5_120;
 /// Parts handed to the transport and not yet sent, in bytes.
 const BULK_UNSENT_MAX: usize = 1024 * 1024;
 /// Snapshot bytes prepared for one peer; what would exceed it is not prepared, the peer asks again.
@@ -34,6 +36,8 @@ const PREPARED_MAX: usize = 64 * 1024 * 1024;
 pub(super) struct Pulling {
     conn: ConnId,
     heard_at: Time,
+    /// How far the owner's log is known to reach: less of it does not end the pull.
+    goal: u64,
     assembly: Option<Assembly>,
 }
 
@@ -44,6 +48,12 @@ impl Pulling {
 
     pub(super) fn conn(&self) -> ConnId {
         self.conn
+    }
+
+    /// Deltas brought the replica so far; true if that was all that was asked for.
+    pub(super) fn reached(&mut self, applied: u64, now: Time) -> bool {
+        self.heard_at = now;
+        applied >= self.goal
     }
 }
 
@@ -64,7 +74,7 @@ pub(super) struct Serving {
 
 impl Core {
     /// A digest says that this node lacks something.
-    pub(super) fn wants(&mut self, conn: ConnId, owner: &OwnerId) {
+    pub(super) fn wants(&mut self, conn: ConnId, owner: &OwnerId, goal: u64) {
         let direct = self.link_to(&owner.node).map(|(direct, _)| direct);
         let now = self.now;
         if direct.is_some_and(|direct| direct != conn) {
@@ -85,11 +95,11 @@ impl Core {
                 }
             }
         }
-        self.pull(owner, conn);
+        self.pull(owner, conn, goal);
     }
 
-    /// Pulls an owner's log: from the owner if it is linked, else from `conn`.
-    pub(super) fn pull(&mut self, owner: &OwnerId, conn: ConnId) {
+    /// Pulls an owner's log, up to `goal` at least: from the owner if it is linked, else from `conn`.
+    pub(super) fn pull(&mut self, owner: &OwnerId, conn: ConnId, goal: u64) {
         let from = self.link_to(&owner.node).map_or(conn, |(direct, _)| direct);
         let now = self.now;
         let Some(replica) = self.replicas.get_mut(owner) else {
@@ -101,6 +111,7 @@ impl Core {
         replica.pull = Some(Pulling {
             conn: from,
             heard_at: now,
+            goal,
             assembly: None,
         });
         let have = replica.applied;
@@ -160,7 +171,12 @@ impl Core {
         if pull.owner == self.me {
             let mut from = pull.have;
             while let Some((ops, to)) = self.log.after(from, DELTA_BYTES) {
-                if to <= from {
+                let Some(link) = self.conns.get_mut(&conn).filter(|_| to > from) else {
+                    return;
+                };
+                if link.unsent(Lane::Presence) > PRESENCE_UNSENT_MAX {
+                    // A digest follows when there is room, and with it the next pull.
+                    link.behind = true;
                     return;
                 }
                 let frame = Frame::Delta(Delta {
@@ -270,7 +286,8 @@ impl Core {
         }
         assembly.next += 1;
         assembly.entries.extend(part.entries);
-        if assembly.entries.len() > 2 * ROWS_PER_OWNER_MAX {
+        // Rows, rooms and what the node says of itself.
+        if assembly.entries.len() > ROWS_PER_OWNER_MAX + ROOMS_PER_OWNER_MAX + 1 {
             let reason = "a snapshot with more entries than an owner may have".to_owned();
             return self.misbehaved(conn, CloseCode::Limit, reason);
         }

@@ -5,7 +5,7 @@
 //! member then renews its identity for nothing. The guard below withholds that packet while the
 //! member is active here. foca's timers come back in the order of their deadlines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
@@ -197,7 +197,17 @@ impl Core {
             self.counters.frames_refused_total += 1;
             return;
         };
-        let updates = members.into_iter().take(MEMBERS_PER_FRAME);
+        // Past the number of nodes that are kept in mind only what concerns known ones is news.
+        let known: BTreeSet<NodeName> = if self.swim.alive() < super::replica::NODES_MAX {
+            BTreeSet::new()
+        } else {
+            let ids = self.swim.foca.iter_members().map(|member| member.id());
+            ids.map(|id| id.node.clone()).collect()
+        };
+        let updates = members
+            .into_iter()
+            .take(MEMBERS_PER_FRAME)
+            .filter(|member| known.is_empty() || known.contains(&member.id().node));
         let _ = self
             .swim
             .foca
