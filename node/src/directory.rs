@@ -172,7 +172,7 @@ fn overview_json(overview: &Overview) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "seq": overview.seq,
         "rows": overview.rows,
-        "rooms": rooms_json(&overview.rooms),
+        "rooms": rooms_json(overview.room_count, &overview.rooms),
         "peers": overview.peers.iter().map(peer_json).collect::<Vec<_>>(),
         "seeds": overview.seeds.iter().map(seed_json).collect::<Vec<_>>(),
     })
@@ -193,7 +193,7 @@ fn peer_json(peer: &PeerOverview) -> Value {
         "hidden_because": (!peer.visible).then_some(&peer.hidden_because),
         "applied": peer.applied,
         "rows": peer.rows,
-        "rooms": rooms_json(&peer.rooms),
+        "rooms": rooms_json(peer.room_count, &peer.rooms),
         "evidence_age_ms": peer.evidence_age.map(round_ms),
         "refused": peer.refused.as_ref().map(|(code, reason)| json!({
             "code": *code as u32,
@@ -223,13 +223,13 @@ fn state(peer: &PeerOverview) -> &'static str {
     }
 }
 
-fn rooms_json(rooms: &[RoomName]) -> Value {
+fn rooms_json(count: usize, rooms: &[RoomName]) -> Value {
     let listed: Vec<&str> = rooms
         .iter()
         .take(ROOMS_LISTED_MAX)
         .map(RoomName::as_str)
         .collect();
-    json!({ "count": rooms.len(), "names": listed })
+    json!({ "count": count, "names": listed })
 }
 
 /// Milliseconds to a hundredth.
@@ -263,6 +263,7 @@ mod tests {
             rooms: (0..150)
                 .map(|n| RoomName::new(&format!("r{n}")).unwrap())
                 .collect(),
+            room_count: 2_000,
             evidence_age: None,
             refused: Some((CloseCode::Cluster, "another cluster".to_owned())),
         };
@@ -271,7 +272,7 @@ mod tests {
         assert_eq!(told["rtt_ms"], 1.23);
         assert_eq!(told["relay"], "n3");
         assert_eq!(told["hidden_because"], "no sign of life");
-        assert_eq!(told["rooms"]["count"], 150);
+        assert_eq!(told["rooms"]["count"], 2_000);
         assert_eq!(told["rooms"]["names"].as_array().unwrap().len(), 100);
         assert_eq!(told["refused"]["code"], 3);
         assert_eq!(told["evidence_age_ms"], Value::Null);

@@ -51,6 +51,7 @@ impl Engine for Puppet {
             seq: 0,
             rows: 0,
             rooms: Vec::new(),
+            room_count: 0,
             peers: Vec::new(),
             seeds: Vec::new(),
             counters: Vec::new(),

@@ -459,6 +459,7 @@ mod tests {
             seq: 0,
             rows: 0,
             rooms: Vec::new(),
+            room_count: 0,
             peers: Vec::new(),
             seeds: Vec::new(),
             counters: Vec::new(),

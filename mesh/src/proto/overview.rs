@@ -23,6 +23,8 @@ pub struct Overview {
     pub rows: usize,
     /// Rooms it has local connections in, by name; at most 1,000.
     pub rooms: Vec<RoomName>,
+    /// How many there are.
+    pub room_count: usize,
     /// Every other node it has heard of, by name.
     pub peers: Vec<PeerOverview>,
     /// The addresses it was told to begin with.
@@ -73,6 +75,8 @@ pub struct PeerOverview {
     pub rows: usize,
     /// Rooms it has connections in, by name; at most 1,000.
     pub rooms: Vec<RoomName>,
+    /// How many there are.
+    pub room_count: usize,
     /// Time since the last evidence of its life, direct or through others.
     pub evidence_age: Option<Duration>,
     /// The last refusal, if it was refused since the last link.

@@ -51,6 +51,7 @@ impl Core {
             seq: self.log.seq(),
             rows: self.own.present(),
             rooms: listed(&self.own.rooms),
+            room_count: self.own.rooms.len(),
             peers: names
                 .into_iter()
                 .map(|node| self.peer_overview(node, now))
@@ -92,6 +93,7 @@ impl Core {
             rooms: replica
                 .map(|replica| listed(&replica.table.rooms))
                 .unwrap_or_default(),
+            room_count: replica.map_or(0, |replica| replica.table.rooms.len()),
             evidence_age: replica
                 .and_then(|replica| replica.evidence_at)
                 .map(|at| now.since(at)),
