@@ -13,6 +13,8 @@ use super::super::rule::Rules;
 use super::super::wire::{Delta, Frame, Hello, OwnerId};
 use super::{Config, Core, GRACE};
 
+mod hostile;
+
 const MS: Duration = Duration::from_millis(1);
 
 /// A few nodes in one process. Connections open at once where they are not cut.
