@@ -13,7 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use cursormesh_mesh::net::{Identity, Mesh, Settings, StartError, View, start};
 use cursormesh_mesh::proto::event::{Cursor, LeaveReason, Message, MessageKind, Row, User};
-use cursormesh_mesh::proto::{Config, Event, GRACE, Local, MemberId, NodeName, RoomName, Rules};
+use cursormesh_mesh::proto::{
+    Config, Event, GRACE, Local, MemberId, NodeName, RoomName, Rules, SNAPSHOT_PART_BYTES,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -59,6 +61,7 @@ impl Node {
                     advertise: listen,
                     seeds: seeds.iter().map(|addr| (None, *addr)).collect(),
                     grace: GRACE,
+                    snapshot_part_bytes: SNAPSHOT_PART_BYTES,
                     rules: Rules::default(),
                 },
                 listen,

@@ -398,6 +398,7 @@ fn mesh_settings(config: &NodeConfig, identity: Identity) -> Settings {
             advertise: config.advertise.unwrap_or(config.mesh.value),
             seeds: config.seeds.clone(),
             grace: proto::GRACE,
+            snapshot_part_bytes: proto::SNAPSHOT_PART_BYTES,
             rules: proto::Rules::default(),
         },
         listen: config.mesh.value,

@@ -13,7 +13,7 @@ use super::certs::Ca;
 use super::*;
 use crate::proto::event::{CloseCode, Input, LeaveReason, Output};
 use crate::proto::wire::frame_bytes_max;
-use crate::proto::{ConnId, GRACE, Lane, MemberId, Overview, RoomName, Rules};
+use crate::proto::{ConnId, GRACE, Lane, MemberId, Overview, RoomName, Rules, SNAPSHOT_PART_BYTES};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -714,6 +714,7 @@ fn settings(identity: Identity, node: &str, cluster: &str, listen: SocketAddr) -
             advertise: listen,
             seeds: Vec::new(),
             grace: GRACE,
+            snapshot_part_bytes: SNAPSHOT_PART_BYTES,
             rules: Rules::default(),
         },
         listen,

@@ -28,6 +28,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+pub use self::snapshot::SNAPSHOT_PART_BYTES;
 use super::event::{CloseCode, Event, Input, Lane, Local, Member, Output};
 use super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
 use super::log::Log;
@@ -68,6 +69,9 @@ pub struct Config {
     pub seeds: Vec<(Option<NodeName>, SocketAddr)>,
     /// How long a broken connection's row stays, marked away ([`GRACE`] unless there is a reason).
     pub grace: Duration,
+    /// Bytes after which a part of a snapshot is full ([`SNAPSHOT_PART_BYTES`] unless there is a
+    /// reason).
+    pub snapshot_part_bytes: usize,
     /// Which rules hold: all of them, but for tests of the simulator.
     pub rules: Rules,
 }

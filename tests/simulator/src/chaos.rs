@@ -86,6 +86,8 @@ struct Chaos {
     members_max: usize,
     base: Path,
     viewers: Vec<(usize, usize)>,
+    /// Chance of its own for what is drawn besides, unless the run is plain.
+    extra: Option<StdRng>,
 }
 
 /// Which run.
@@ -97,6 +99,8 @@ pub struct Options {
     pub nodes: usize,
     /// Which rules hold.
     pub rules: Rules,
+    /// Leaves out small and slow snapshot parts, bursts of large messages and missed events.
+    pub plain: bool,
     /// Whether to write everything that happens to standard error.
     pub trace: bool,
 }
@@ -126,13 +130,19 @@ pub fn run_seed(options: &Options) -> Report {
         },
         ..Path::clean(latency_us)
     };
-    let world = World::new(&Setup {
-        nodes,
-        seed,
+    let mut setup = Setup {
         rules: options.rules.clone(),
-        path: base,
         trace: options.trace,
-    });
+        ..Setup::new(nodes, seed, base)
+    };
+    let mut extra = (!options.plain).then(|| StdRng::seed_from_u64(seed ^ 0x000D_ECAF));
+    if let Some(rng) = extra.as_mut()
+        && rng.random_bool(0.4)
+    {
+        setup.snapshot_part_bytes = rng.random_range(200..600);
+        setup.bulk_bandwidth = rng.random_range(5_000..50_000);
+    }
+    let world = World::new(&setup);
     let mut chaos = Chaos {
         world,
         profile,
@@ -144,6 +154,7 @@ pub fn run_seed(options: &Options) -> Report {
         base,
         viewers: Vec::new(),
         rng,
+        extra,
     };
     chaos.run();
     let world = chaos.world;

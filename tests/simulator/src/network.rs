@@ -50,8 +50,9 @@ pub(crate) struct PathState {
     pub(crate) cuts: u32,
     /// When it was cut, the last time but one and the last time; 0 for never.
     pub(crate) cut_at: [u64; 2],
-    /// When the last byte given so far has left, for the live connection and for bulk.
-    pub(crate) busy: [u64; 2],
+    /// When the last byte given so far has left: of what goes first on the live connection, of the
+    /// large frames that give way to it, and of bulk.
+    pub(crate) busy: [u64; 3],
 }
 
 /// One lane in one direction.

@@ -1,7 +1,5 @@
 //! Figures of clusters by size, and what a node keeps after many restarts of another.
 
-use cursormesh_mesh::proto::Rules;
-
 use crate::network::Path;
 use crate::room;
 use crate::world::{MS, SECOND, Setup, World};
@@ -36,16 +34,11 @@ pub struct Figures {
 /// Runs a cluster with 100 ms round trips, 1 % loss and ten members per node.
 pub fn measure(nodes: usize) -> Figures {
     let resident = resident_bytes();
-    let mut world = World::new(&Setup {
-        nodes,
-        seed: 1,
-        rules: Rules::default(),
-        path: Path {
-            loss: 0.01,
-            ..Path::clean(48 * MS)
-        },
-        trace: false,
-    });
+    let path = Path {
+        loss: 0.01,
+        ..Path::clean(48 * MS)
+    };
+    let mut world = World::new(&Setup::new(nodes, 1, path));
     for node in 0..nodes {
         for _ in 0..MEMBERS {
             world.join(node, &room(node), true);
@@ -103,13 +96,7 @@ pub struct Kept {
 
 /// Restarts one of three nodes so many times, with a member each time.
 pub fn restart(times: usize) -> (Kept, Kept) {
-    let mut world = World::new(&Setup {
-        nodes: 3,
-        seed: 1,
-        rules: Rules::default(),
-        path: Path::clean(5 * MS),
-        trace: false,
-    });
+    let mut world = World::new(&Setup::new(3, 1, Path::clean(5 * MS)));
     world.run_for(4 * SECOND);
     world.join(2, &room(0), true);
     world.run_for(10 * SECOND);

@@ -38,11 +38,8 @@ fn world(nodes: usize, rules: &Rules, latency_us: u64) -> World {
         ..Path::clean(latency_us)
     };
     World::new(&Setup {
-        nodes,
-        seed: 1,
         rules: rules.clone(),
-        path,
-        trace: false,
+        ..Setup::new(nodes, 1, path)
     })
 }
 
@@ -271,15 +268,13 @@ fn way_around(rules: &Rules) -> Vec<String> {
 
 /// Nothing but loss: nobody is held for down and nobody joins SWIM a second time.
 fn lossy(rules: &Rules) -> Vec<String> {
+    let path = Path {
+        loss: 0.1,
+        ..Path::clean(75 * MS)
+    };
     let mut world = World::new(&Setup {
-        nodes: 3,
-        seed: 1,
         rules: rules.clone(),
-        path: Path {
-            loss: 0.1,
-            ..Path::clean(75 * MS)
-        },
-        trace: false,
+        ..Setup::new(3, 1, path)
     });
     world.run_for(10 * SECOND);
     let before: Vec<_> = pairs(3).map(|(a, b)| world.verdicts(a, b)).collect();

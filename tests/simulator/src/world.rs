@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cursormesh_mesh::proto::event::CloseCode;
+use cursormesh_mesh::proto::event::{CloseCode, Event};
 use cursormesh_mesh::proto::wire::{Datagram, Frame};
 use cursormesh_mesh::proto::{
-    Config, ConnId, Core, GRACE, Input, Lane, Local, NodeName, Output, RoomName, Rules, Time,
+    Config, ConnId, Core, GRACE, Input, Lane, Local, NodeName, Output, RoomName, Rules,
+    SNAPSHOT_PART_BYTES, Time,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -32,6 +33,8 @@ const KEEP_ALIVE: u64 = 500 * MS;
 const LEAVING: u64 = 700 * MS;
 /// Wall clock at the start of the world, in milliseconds since the Unix epoch.
 const WALL_START_MS: u64 = 1_700_000_000_000;
+/// Bytes of a packet. Large messages give way to presence and datagrams, packet by packet.
+const PACKET: usize = 1_200;
 /// Datagrams that wait for a node that does not run; more are lost.
 const SOCKET_DATAGRAMS: usize = 300;
 
@@ -46,8 +49,27 @@ pub struct Setup {
     pub rules: Rules,
     /// Every path at first.
     pub path: Path,
+    /// Bytes after which a part of a snapshot is full.
+    pub snapshot_part_bytes: usize,
+    /// Bytes per second of every bulk connection, where its path gives more.
+    pub bulk_bandwidth: u64,
     /// Whether to write everything that happens to standard error.
     pub trace: bool,
+}
+
+impl Setup {
+    /// Nodes that know every rule, on equal paths, with snapshots as large and as fast as they come.
+    pub fn new(nodes: usize, seed: u64, path: Path) -> Self {
+        Self {
+            nodes,
+            seed,
+            rules: Rules::default(),
+            path,
+            snapshot_part_bytes: SNAPSHOT_PART_BYTES,
+            bulk_bandwidth: u64::MAX,
+            trace: false,
+        }
+    }
 }
 
 /// Something due at a time.
@@ -143,6 +165,8 @@ pub struct World {
     order: u64,
     pub(crate) rng: StdRng,
     rules: Rules,
+    snapshot_part_bytes: usize,
+    bulk_bandwidth: u64,
     trace: bool,
     pub(crate) nodes: Vec<Node>,
     paths: Vec<Vec<PathState>>,
@@ -164,7 +188,7 @@ impl World {
             path: setup.path,
             cuts: 0,
             cut_at: [0; 2],
-            busy: [0; 2],
+            busy: [0; 3],
         };
         let mut world = Self {
             now: 0,
@@ -172,6 +196,8 @@ impl World {
             order: 0,
             rng: StdRng::seed_from_u64(setup.seed),
             rules: setup.rules.clone(),
+            snapshot_part_bytes: setup.snapshot_part_bytes,
+            bulk_bandwidth: setup.bulk_bandwidth,
             trace: setup.trace,
             nodes: Vec::new(),
             paths: vec![vec![state; setup.nodes]; setup.nodes],
@@ -291,6 +317,7 @@ impl World {
             advertise: address(index),
             seeds,
             grace: GRACE,
+            snapshot_part_bytes: self.snapshot_part_bytes,
             rules,
         };
         self.note(|| format!("n{index} STARTS boot {boot}"));
@@ -734,7 +761,7 @@ impl World {
                     self.close(conn, code);
                 }
                 Output::Event(event) => {
-                    format!("{event:?}").hash(&mut self.hash);
+                    self.hash_event(&event);
                     self.note(|| format!("n{index} EVENT {event:?}"));
                     self.observe(index, event);
                 }
@@ -752,6 +779,23 @@ impl World {
         }
     }
 
+    /// Payloads are large, and to write them out would take longer than everything else.
+    fn hash_event(&mut self, event: &Event) {
+        if let Event::Messages { items, .. } | Event::Published { items, .. } = event {
+            for (number, message) in items {
+                number.hash(&mut self.hash);
+                message.payload.hash(&mut self.hash);
+            }
+        } else if let Event::Replayed { items, .. } = event {
+            for (_, number, message) in items {
+                number.hash(&mut self.hash);
+                message.payload.hash(&mut self.hash);
+            }
+        } else {
+            format!("{event:?}").hash(&mut self.hash);
+        }
+    }
+
     fn send_frame(&mut self, id: ConnId, lane: Lane, frame: Bytes) {
         let (id, side) = split(id);
         let Some(conn) = self.conns.get_mut(&id).filter(|c| c.ends[side].open) else {
@@ -759,12 +803,16 @@ impl World {
         };
         let (from, to) = (conn.ends[side].node, conn.ends[1 - side].node);
         let PathState { path, busy, .. } = &mut self.paths[from][to];
-        let busy = &mut busy[usize::from(lane == Lane::Bulk)];
         let len = frame.len();
-        let departs = (*busy).max(self.now) + len as u64 * SECOND / path.bandwidth + 1;
+        let (busy, bandwidth) = match lane {
+            Lane::Bulk => (&mut busy[2], path.bandwidth.min(self.bulk_bandwidth)),
+            Lane::Messages if len > PACKET => (&mut busy[1], path.bandwidth),
+            Lane::Messages | Lane::Presence => (&mut busy[0], path.bandwidth),
+        };
+        let departs = (*busy).max(self.now) + len as u64 * SECOND / bandwidth + 1;
         *busy = departs;
         let mut delay = path.latency_us + self.rng.random_range(0..=path.jitter_us);
-        for _ in 0..(len / 1_200 + 1).min(20) {
+        for _ in 0..(len / PACKET + 1).min(20) {
             let mut again = 0;
             while again < 6 && path.loss > 0.0 && self.rng.random_bool(path.loss) {
                 again += 1;

@@ -76,6 +76,7 @@ fn found(rules: &Rules, catch: Catch) -> Vec<String> {
             let options = Options {
                 seed,
                 rules,
+                plain: true,
                 ..Options::default()
             };
             run_seed(&options).violations

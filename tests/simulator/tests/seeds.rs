@@ -6,6 +6,7 @@ use cursormesh_simulator::{Options, run_seed};
 fn finds_nothing(seed: u64) {
     let options = Options {
         seed,
+        plain: true,
         ..Options::default()
     };
     let report = run_seed(&options);

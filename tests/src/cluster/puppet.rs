@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use cursormesh_mesh::net::{self, Identity, Mesh, Settings, View};
 use cursormesh_mesh::proto::event::{Cursor, Row, User};
-use cursormesh_mesh::proto::{Config, Event, GRACE, Local, MemberId, NodeName, RoomName, Rules};
+use cursormesh_mesh::proto::{
+    Config, Event, GRACE, Local, MemberId, NodeName, RoomName, Rules, SNAPSHOT_PART_BYTES,
+};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -50,6 +52,7 @@ impl Puppet {
             advertise: network.reached_at(name)?,
             seeds: known,
             grace: GRACE,
+            snapshot_part_bytes: SNAPSHOT_PART_BYTES,
             rules: Rules::default(),
         };
         let identity = Identity::from_pem(&cluster.bundle(name)?)?;

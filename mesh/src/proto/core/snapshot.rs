@@ -23,8 +23,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// counts only if it stays behind for this long.
 const BEHIND_PATIENCE: Duration = Duration::from_millis(800);
 /// Bytes of one snapshot part, below a bulk frame.
-const PART_BYTES: usize = 200 * 1024;
-/// Parts of a snapshot: with [`PART_BYTES`], 1 GiB.
+pub const SNAPSHOT_PART_BYTES: usize = 200 * 1024;
+
+/// Parts of a snapshot: with [`SNAPSHOT_PART_BYTES`], 1 GiB.
 const PARTS_MAX: u32 = 5_120;
 /// Parts handed to the transport and not yet sent, in bytes.
 const BULK_UNSENT_MAX: usize = 1024 * 1024;
@@ -200,6 +201,7 @@ impl Core {
     }
 
     fn serve(&mut self, conn: ConnId, owner: OwnerId, at: u64, ops: Vec<Op>) {
+        let part_bytes = self.config.snapshot_part_bytes;
         let Some(link) = self.conns.get_mut(&conn) else {
             return;
         };
@@ -211,7 +213,7 @@ impl Core {
         let mut bytes = 0;
         for op in ops {
             let size = op.size_hint();
-            if bytes + size > PART_BYTES {
+            if bytes > 0 && bytes + size > part_bytes {
                 groups.push(Vec::new());
                 bytes = 0;
             }

@@ -11,7 +11,7 @@ use super::super::event::*;
 use super::super::identity::*;
 use super::super::rule::Rules;
 use super::super::wire::{Delta, Frame, Hello, OwnerId};
-use super::{Config, Core, GRACE};
+use super::{Config, Core, GRACE, SNAPSHOT_PART_BYTES};
 
 mod hostile;
 
@@ -74,6 +74,7 @@ fn config(index: usize, count: usize, boot: u64) -> Config {
             .map(|other| (Some(name(other)), addr(other)))
             .collect(),
         grace: GRACE,
+        snapshot_part_bytes: SNAPSHOT_PART_BYTES,
         rules: Rules::default(),
     }
 }

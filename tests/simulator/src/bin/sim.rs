@@ -27,6 +27,9 @@ struct Arguments {
     /// Nodes of every cluster; without it each seed chooses 2 to 6.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     nodes: usize,
+    /// Leave out small and slow snapshot parts, bursts of large messages and missed events.
+    #[arg(long)]
+    plain: bool,
     /// Print every input and output of every node to standard error: for one seed.
     #[arg(long)]
     trace: bool,
@@ -40,16 +43,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.scale {
         Some(largest) => scale(largest),
-        None => run(
-            arguments.first_seed,
-            arguments.seeds,
-            arguments.nodes,
-            arguments.trace,
-        ),
+        None => run(&arguments),
     }
 }
 
-fn run(first: u64, seeds: u64, nodes: usize, trace: bool) -> ExitCode {
+fn run(arguments: &Arguments) -> ExitCode {
+    let (first, seeds) = (arguments.first_seed, arguments.seeds);
     let next = AtomicU64::new(first);
     let done = AtomicU64::new(0);
     let reports: Mutex<Vec<Report>> = Mutex::default();
@@ -65,8 +64,9 @@ fn run(first: u64, seeds: u64, nodes: usize, trace: bool) -> ExitCode {
                     }
                     let options = Options {
                         seed,
-                        nodes,
-                        trace,
+                        nodes: arguments.nodes,
+                        plain: arguments.plain,
+                        trace: arguments.trace,
                         ..Options::default()
                     };
                     match catch_unwind(AssertUnwindSafe(|| run_seed(&options))) {
@@ -112,9 +112,16 @@ fn run(first: u64, seeds: u64, nodes: usize, trace: bool) -> ExitCode {
         sum(|r| r.messages_lost),
         sum(|r| r.relayed)
     ));
+    let mut same = String::new();
+    if arguments.nodes > 0 {
+        same += &format!(" --nodes {}", arguments.nodes);
+    }
+    if arguments.plain {
+        same += " --plain";
+    }
     for seed in failed.iter().take(10) {
         say(&format!(
-            "replay: scripts/sim --seeds 1 --first-seed {seed} --nodes {nodes}"
+            "replay: scripts/sim --seeds 1 --first-seed {seed}{same}"
         ));
     }
     if failed.is_empty() {
