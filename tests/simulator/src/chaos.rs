@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cursormesh_mesh::proto::event::MessageKind;
 use cursormesh_mesh::proto::{Lane, MemberId, Rules};
+use rand::distr::uniform::{SampleRange, SampleUniform};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -42,6 +43,8 @@ pub struct Report {
     pub relayed: u64,
     /// Why connections were closed, and how often.
     pub closes: BTreeMap<String, u64>,
+    /// What the run came by that few do, and how often.
+    pub reached: BTreeMap<&'static str, u64>,
 }
 
 /// What happens in a run besides crashes and restarts.
@@ -62,6 +65,8 @@ enum Act {
     Client,
     Cursor,
     Message,
+    Burst,
+    Large(MemberId, MessageKind, u32),
     Check,
     Start(usize),
     Resume(usize),
@@ -172,6 +177,7 @@ pub fn run_seed(options: &Options) -> Report {
         messages_lost: world.lost_reported(),
         relayed: world.relayed(),
         closes: world.closes().clone(),
+        reached: world.reached().clone(),
     }
 }
 
@@ -193,6 +199,12 @@ impl Chaos {
         self.after(3 * SECOND, Act::Cursor);
         self.after(4 * SECOND, Act::Message);
         self.after(WARM_UP, Act::Fault);
+        if let Some(rng) = self.extra.as_mut() {
+            self.world.replay_missed();
+            if rng.random_bool(0.3) {
+                self.after(WARM_UP, Act::Burst);
+            }
+        }
         while let Some((at, _)) = self.plan.keys().next().copied() {
             if at > self.heal_at {
                 break;
@@ -263,6 +275,19 @@ impl Chaos {
                 }
                 let wait = self.rng.random_range(20 * MS..700 * MS);
                 self.after(wait, Act::Message);
+            }
+            Act::Burst => {
+                self.burst();
+                let wait = self.extra(5..25) * SECOND;
+                self.after(wait, Act::Burst);
+            }
+            Act::Large(member, kind, left) => {
+                let kib = self.extra(1..=64);
+                self.world.publish(member, kind, kib * 1024);
+                if left > 0 {
+                    let wait = self.extra(1..30) * MS;
+                    self.after(wait, Act::Large(member, kind, left - 1));
+                }
             }
             Act::Check => {
                 self.world.check_folds();
@@ -380,6 +405,7 @@ impl Chaos {
                 };
                 let notice = self.rng.random_range(0..4 * SECOND);
                 let attach = self.rng.random_range(20 * MS..4 * SECOND);
+                self.world.lose_sight(member);
                 self.after(notice, Act::Notice(member, newest));
                 self.after(attach, Act::Attach(member, to));
             }
@@ -591,6 +617,69 @@ impl Chaos {
         self.after(wait, Act::Restore(from, to, self.base));
     }
 
+    /// Large messages of one member, mostly over paths that are too narrow for them, and past a cut.
+    fn burst(&mut self) {
+        let members: Vec<MemberId> = self
+            .world
+            .members()
+            .into_iter()
+            .filter(|member| matches!(self.world.attachment(*member), Some((_, true))))
+            .collect();
+        if members.is_empty() {
+            return;
+        }
+        let member = members[self.extra(0..members.len())];
+        let Some((node, _)) = self.world.attachment(member) else {
+            return;
+        };
+        if self.profile == Profile::Cuts {
+            // What a link loses while it breaks is more than is kept.
+            self.world.lossless(false);
+        }
+        let count = self.world.node_count();
+        let all = self.extra(0..2) == 0;
+        let other = (node + self.extra(1..count)) % count;
+        let wait = self.extra(2..8) * SECOND;
+        if self.extra(0..4) > 0 {
+            let bandwidth = self.extra(30_000..300_000);
+            let path = Path {
+                bandwidth,
+                ..self.base
+            };
+            for to in (0..count).filter(|to| *to != node && (all || *to == other)) {
+                for (from, to) in [(node, to), (to, node)] {
+                    self.world.set_path(from, to, path);
+                    self.after(wait, Act::Restore(from, to, self.base));
+                }
+            }
+        }
+        let mut first = 0;
+        if self.profile != Profile::Mild && self.extra(0..3) == 0 {
+            self.cut_for(node, other, wait + 4 * SECOND);
+            self.cut_for(other, node, wait + 4 * SECOND);
+            // Mostly when the way around is in use.
+            first = self.extra(0..5) * SECOND;
+        }
+        let kind = if self.extra(0..3) > 0 {
+            MessageKind::Event
+        } else {
+            MessageKind::Tutorial
+        };
+        let left = self.extra(5..60);
+        self.after(first, Act::Large(member, kind, left));
+    }
+
+    fn extra<T, R>(&mut self, range: R) -> T
+    where
+        T: SampleUniform,
+        R: SampleRange<T>,
+    {
+        match self.extra.as_mut() {
+            Some(rng) => rng.random_range(range),
+            None => self.rng.random_range(range),
+        }
+    }
+
     /// Ends every fault; what was planned for clients that are on their way still happens.
     fn heal(&mut self) {
         let rest = std::mem::take(&mut self.plan);
@@ -638,6 +727,7 @@ impl Chaos {
         }
         self.world.check_cursors();
         self.world.check_messages();
+        self.world.check_missed();
         self.world.check_memory();
     }
 }

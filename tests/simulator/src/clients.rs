@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cursormesh_mesh::proto::event::{Cursor, LeaveReason, Member, Message, MessageKind, Row, User};
+use cursormesh_mesh::proto::wire::OwnerId;
 use cursormesh_mesh::proto::{GRACE, Local, MemberId, RoomName};
 
 use crate::world::{MS, World};
@@ -71,6 +72,10 @@ pub(crate) struct Client {
     pub(crate) cursor: u64,
     /// Two connections were made with one token.
     pub(crate) forked: bool,
+    /// How far it had seen each origin's events when it was last told of what it missed.
+    pub(crate) replayed: BTreeMap<OwnerId, u64>,
+    /// How far it had seen them when it lost its node, and when, until it is told what it missed.
+    pub(crate) missing: Option<(BTreeMap<OwnerId, u64>, u64)>,
     states: u32,
 }
 
@@ -97,6 +102,7 @@ pub(crate) struct Published {
     pub(crate) life: u32,
     pub(crate) room: RoomName,
     pub(crate) kind: MessageKind,
+    pub(crate) sender: MemberId,
     /// Nodes that were known to be interested: node, life, and when their interest began.
     pub(crate) targets: Vec<(usize, u32, u64)>,
 }
@@ -165,6 +171,8 @@ impl World {
                 attachments: Vec::new(),
                 cursor: 0,
                 forked: false,
+                replayed: BTreeMap::new(),
+                missing: None,
                 states: 0,
             },
         );
@@ -202,6 +210,7 @@ impl World {
     }
 
     fn attach(&mut self, member: MemberId, node: usize, parent: Option<usize>) {
+        self.lose_sight(member);
         let now = self.now;
         let life = self.nodes[node].life;
         let Some(client) = self.clients.members.get_mut(&member) else {
@@ -250,6 +259,7 @@ impl World {
             handle: 0,
         };
         self.local(node, Local::Join(Box::new(row)));
+        self.ask_for_missed(member);
     }
 
     /// A member changes its state, if it is attached to a node that is up.
@@ -279,6 +289,7 @@ impl World {
 
     /// A node notices that the connection of an attachment, by index, broke.
     pub fn break_attachment(&mut self, member: MemberId, index: usize) {
+        self.lose_sight(member);
         let now = self.now;
         let Some(client) = self.clients.members.get_mut(&member) else {
             return;
@@ -345,6 +356,7 @@ impl World {
             away: Some(false),
         };
         self.local(node, local);
+        self.ask_for_missed(member);
     }
 
     /// A member leaves for good.
@@ -430,6 +442,7 @@ impl World {
                 life: self.nodes[node].life,
                 room: room.clone(),
                 kind,
+                sender: member,
                 targets,
             },
         );

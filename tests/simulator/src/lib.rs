@@ -7,6 +7,7 @@
 mod chaos;
 mod clients;
 mod judge;
+mod missed;
 mod network;
 pub mod scale;
 pub mod scenarios;

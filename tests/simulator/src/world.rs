@@ -19,6 +19,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::clients::Clients;
 use crate::judge::{Judge, Mirror};
+use crate::missed::MissedEvents;
 use crate::network::{Connection, End, Path, PathState};
 
 /// Microseconds in a millisecond.
@@ -130,6 +131,8 @@ pub(crate) struct Node {
     pub(crate) life: u32,
     pub(crate) born: u64,
     pub(crate) paused: bool,
+    /// When it was last stopped.
+    pub(crate) paused_at: u64,
     /// When its last pause, slowness or start ended.
     pub(crate) hindered_at: u64,
     /// Time it takes for one input, in microseconds.
@@ -176,6 +179,7 @@ pub struct World {
     conn_nodes: BTreeMap<u64, [usize; 2]>,
     pub(crate) clients: Clients,
     pub(crate) judge: Judge,
+    pub(crate) missed: MissedEvents,
     pub(crate) hash: DefaultHasher,
     traffic: Vec<Traffic>,
     by_name: BTreeMap<NodeName, usize>,
@@ -206,6 +210,7 @@ impl World {
             conn_nodes: BTreeMap::new(),
             clients: Clients::default(),
             judge: Judge::default(),
+            missed: MissedEvents::default(),
             hash: DefaultHasher::new(),
             traffic: vec![Traffic::default(); setup.nodes],
             by_name: BTreeMap::new(),
@@ -220,6 +225,7 @@ impl World {
                 life: 0,
                 born: 0,
                 paused: false,
+                paused_at: 0,
                 hindered_at: 0,
                 slow: 0,
                 inbox: VecDeque::new(),
@@ -371,6 +377,7 @@ impl World {
         let node = &mut self.nodes[index];
         if node.core.is_some() && !node.leaving {
             node.paused = true;
+            node.paused_at = self.now;
             self.note(|| format!("n{index} PAUSES"));
             self.judge.disturbed(self.now);
             self.refresh_all(index);
@@ -602,6 +609,14 @@ impl World {
     }
 
     fn end_process(&mut self, index: usize) {
+        for member in self.members() {
+            if self
+                .attachment(member)
+                .is_some_and(|(node, _)| node == index)
+            {
+                self.lose_sight(member);
+            }
+        }
         let node = &mut self.nodes[index];
         node.core = None;
         node.paused = false;
@@ -698,6 +713,7 @@ impl World {
             }) = &input
             {
                 self.forget_cursors(index, room);
+                self.nodes[index].mirror.heads.remove(room);
             }
             if let Some(core) = self.nodes[index].core.as_mut() {
                 core.handle(time, input);

@@ -1,5 +1,6 @@
 //! Runs the simulator over many seeds and says what it found.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -112,6 +113,13 @@ fn run(arguments: &Arguments) -> ExitCode {
         sum(|r| r.messages_lost),
         sum(|r| r.relayed)
     ));
+    let mut reached: BTreeMap<&str, u64> = BTreeMap::new();
+    for (what, times) in reports.iter().flat_map(|report| &report.reached) {
+        *reached.entry(what).or_default() += times;
+    }
+    for (what, times) in reached {
+        say(&format!("{times} {what}"));
+    }
     let mut same = String::new();
     if arguments.nodes > 0 {
         same += &format!(" --nodes {}", arguments.nodes);
