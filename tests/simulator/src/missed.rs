@@ -159,9 +159,15 @@ impl World {
             self.reach("events replayed");
             let key = (question.room.clone(), origin.clone());
             let events = self.missed.events.get(&key);
-            let event = events.and_then(|events| events.get(&number));
-            let known = message.kind == MessageKind::Event
-                && event.is_some_and(|(id, _)| *id == number_of(&message));
+            let numbered = events.and_then(|events| events.get(&number));
+            let sent = self.clients.published.get(&number_of(&message));
+            // Without a listener at its origin nobody was told the event's number.
+            let known = numbered.is_none_or(|(id, _)| *id == number_of(&message))
+                && sent.is_some_and(|sent| {
+                    (sent.kind, message.kind) == (MessageKind::Event, MessageKind::Event)
+                        && sent.room == question.room
+                        && self.index_of(&origin.node) == Some(sent.node)
+                });
             let told = numbers.entry(origin.clone()).or_default();
             let seen = question.seen.get(&origin).copied().unwrap_or(0);
             let last = told.last().copied().unwrap_or(seen);
@@ -182,7 +188,8 @@ impl World {
             && client.attachments[question.attachment].stage == Stage::Open
             && let Some((seen, _)) = client.missing.take()
         {
-            client.replayed = seen;
+            // Who was told that something is missing does not ask for it again.
+            client.replayed = if complete { seen } else { BTreeMap::new() };
             for (origin, told) in &numbers {
                 let last = client.replayed.entry(origin.clone()).or_default();
                 *last = (*last).max(told.last().copied().unwrap_or(0));
@@ -235,11 +242,19 @@ impl World {
                     let came = node.mirror.messages.get(id);
                     let lost = node.mirror.lost.get(&(sent.node, room.clone()));
                     let refused = (sent.node, sent.life, sent.sender);
+                    // What died with its origin before it got anywhere is nobody's to know.
+                    let origin_node = &self.nodes[sent.node];
+                    let died = origin_node.life != sent.life || origin_node.core.is_none();
+                    let heard = self.nodes.iter().any(|other| {
+                        let came = other.mirror.messages.get(id);
+                        came.is_some_and(|came| *came <= question.asked_at)
+                    });
                     let excused = [came, lost]
                         .into_iter()
                         .flatten()
                         .any(|at| *at >= question.asked_at)
-                        || self.judge.refused.contains_key(&refused);
+                        || self.judge.refused.contains_key(&refused)
+                        || (died && !heard);
                     if !excused {
                         found.push(format!(
                             "{}: {} was told at {} ms that nothing is missing since {} ms, but {number} of {} boot {}, sent at {} ms, seen {seen:?}",

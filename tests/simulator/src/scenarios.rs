@@ -30,6 +30,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("ten minutes of loss", lossy),
     ("a leave outruns the last message", leave_first),
     ("an older row behind a partition", older_row),
+    ("what is over is purged", purged),
 ];
 
 fn world(nodes: usize, rules: &Rules, latency_us: u64) -> World {
@@ -319,6 +320,46 @@ fn older_row(rules: &Rules) -> Vec<String> {
     world.heal_both(0, 1);
     world.heal_both(0, 2);
     world.run_for(6 * SECOND);
+    world.check_converged();
+    world.violations().to_vec()
+}
+
+/// A member moves, and a node dies for good; another is away for five minutes. While what they left
+/// behind may still be needed it is kept, and after that by nobody.
+fn purged(rules: &Rules) -> Vec<String> {
+    let mut world = world(4, rules, 5 * MS);
+    world.run_for(3 * SECOND);
+    let stays = world.join(0, &room(0), true);
+    let dies = world.join(2, &room(0), true);
+    let returns = world.join(3, &room(0), true);
+    world.run_for(SECOND);
+    world.resume_member(stays, 1);
+    world.run_for(SECOND);
+    world.crash(2);
+    world.crash(3);
+    let left = world.now();
+    world.run_until(left + 300 * SECOND);
+    world.start(3);
+    world.resume_member(returns, 3);
+    world.run_for(5 * SECOND);
+    world.check_converged();
+    let keeps = world.counter(0, "own_entries") == 1 && world.counter(1, "members_indexed") == 3;
+    world.expect(keeps, "what may be needed yet is kept");
+    world.run_until(left + 590 * SECOND);
+    let kept = world.counter(1, "replicas");
+    world.expect(kept >= 3, "a hidden node is kept for ten minutes");
+    world.run_until(left + 700 * SECOND);
+    for node in [0, 1, 3] {
+        let (replicas, members) = (
+            world.counter(node, "replicas"),
+            world.counter(node, "members_indexed"),
+        );
+        world.expect(replicas == 2, "nobody keeps a node that is gone for good");
+        world.expect(members == 2, "nobody keeps a member of it");
+        world.expect(!world.shows(node, dies), "nobody shows a member of it");
+    }
+    let entries = [0, 1, 3].map(|node| world.counter(node, "own_entries"));
+    world.expect(entries == [0, 1, 1], "nobody keeps a tombstone");
     world.check_converged();
     world.violations().to_vec()
 }
