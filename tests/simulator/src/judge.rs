@@ -107,7 +107,10 @@ impl Judge {
     }
 
     fn note_head(&mut self, now: u64, node: usize, bytes: &[u8]) {
-        if let Ok(Frame::Messages(messages)) = Frame::decode(bytes) {
+        // The answer to a client that was away says nothing of where this node's own hearing begins.
+        if let Ok(Frame::Messages(messages)) = Frame::decode(bytes)
+            && messages.ticket == 0
+        {
             let OwnerId { node: name, boot } = messages.origin;
             self.heads.insert((node, name, boot, messages.room), now);
         }

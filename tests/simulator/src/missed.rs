@@ -200,8 +200,8 @@ impl World {
         }
     }
 
-    /// Whoever was told everything must have missed nothing: what is neither in the answer nor came
-    /// after the question was refused at its origin, or is reported as lost.
+    /// Whoever was told everything must have missed nothing: what is not in the answer came after
+    /// the question, was reported as lost, was refused at its origin, or died with it.
     pub fn check_missed(&mut self) {
         let mut found = Vec::new();
         for (ticket, question) in &self.missed.questions {
