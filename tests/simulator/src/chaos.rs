@@ -15,8 +15,9 @@ use crate::world::{MS, SECOND, Setup, World};
 
 /// Until then all nodes find each other.
 const WARM_UP: u64 = 8 * SECOND;
-/// After the last fault, all nodes agree within this.
-const HEAL: u64 = 5 * SECOND;
+/// After the last fault, all nodes agree within this: a second and a bit until the links are up, and
+/// then as long as a pointer to a node that died is followed.
+const HEAL: u64 = 5_500 * MS;
 /// After a frame that its receiver refused, the two do not talk for this long.
 const REFUSED: u64 = 6 * SECOND;
 /// They are watched for so long after that.
