@@ -98,8 +98,8 @@ pub struct WebLimits {
     pub header_timeout: Duration,
     /// Most bytes kept for one slow reader.
     pub outbox_bytes_max: usize,
-    /// Most bytes kept for all slow readers together.
-    pub outboxes_bytes_max: usize,
+    /// Most bytes kept for all connections together.
+    pub backlog_bytes_max: usize,
     /// How often a connection is pinged.
     pub ping_interval: Duration,
     /// A connection silent for this long is closed.
@@ -552,7 +552,7 @@ impl Shared {
                 connections_max: size("web.connections_max")?,
                 header_timeout: millis("web.header_timeout_ms")?,
                 outbox_bytes_max: size("web.outbox_bytes_max")?,
-                outboxes_bytes_max: size("web.outboxes_bytes_max")?,
+                backlog_bytes_max: size("web.backlog_bytes_max")?,
                 ping_interval: Duration::from_millis(interval.value),
                 ping_timeout: Duration::from_millis(timeout.value),
             },

@@ -355,7 +355,7 @@ fn web_config(config: &NodeConfig, secret: Option<Secret>) -> cursormesh_web::Co
         tick: limits.tick,
         header_timeout: limits.header_timeout,
         outbox_bytes_max: limits.outbox_bytes_max,
-        outboxes_bytes_max: limits.outboxes_bytes_max,
+        backlog_bytes_max: limits.backlog_bytes_max,
         ping_interval: limits.ping_interval,
         dead_after: limits.ping_timeout,
         resume_secrets: secret.into_iter().collect(),
@@ -472,4 +472,25 @@ fn listen_error(
         format!("cannot listen on {protocol} {addr}: {problem}"),
         remedy,
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::config::Overrides;
+
+    /// The keys name their defaults for people; what they name is what the web edge documents.
+    #[test]
+    fn a_key_that_nobody_sets_leaves_the_web_edge_as_it_is() {
+        let config =
+            NodeConfig::dev(&Overrides::default(), |_, _| Tls::Pem("x".to_owned())).unwrap();
+        let own = cursormesh_web::Config::default();
+        let web = cursormesh_web::Config {
+            listen: own.listen.clone(),
+            ..web_config(&config, None)
+        };
+        assert_eq!(web, own);
+    }
 }

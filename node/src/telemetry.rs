@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io::IsTerminal;
 
+use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Format, FormatFields, Json, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -29,7 +31,8 @@ pub fn init(config: &LogConfig, node: &str) {
                     .with_ansi(
                         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
                     )
-                    .with_timer(NodeTime(node.to_owned())),
+                    .with_timer(NodeTime(node.to_owned()))
+                    .fmt_fields(TextFields(node.to_owned())),
             )
             .try_init(),
         LogFormat::Json => registry
@@ -48,6 +51,59 @@ impl FormatTime for NodeTime {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
         SystemTime.format_time(writer)?;
         write!(writer, " node={}", self.0)
+    }
+}
+
+/// Fields as text, without those that name the node: its name stands on every line already.
+struct TextFields(String);
+
+impl<'writer> FormatFields<'writer> for TextFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut visitor = TextVisitor {
+            node: &self.0,
+            writer,
+            is_first: true,
+            result: Ok(()),
+        };
+        fields.record(&mut visitor);
+        visitor.result
+    }
+}
+
+struct TextVisitor<'a, 'writer> {
+    node: &'a str,
+    writer: Writer<'writer>,
+    is_first: bool,
+    result: fmt::Result,
+}
+
+impl Visit for TextVisitor<'_, '_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.record_debug(field, &format_args!("{value}"));
+        } else {
+            self.record_debug(field, &value);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let name = field.name();
+        if self.result.is_err() || (name == "node" && format!("{value:?}") == self.node) {
+            return;
+        }
+        let gap = if std::mem::take(&mut self.is_first) {
+            ""
+        } else {
+            " "
+        };
+        self.result = match name {
+            "message" => write!(self.writer, "{gap}{value:?}"),
+            _ if self.writer.has_ansi_escapes() => write!(
+                self.writer,
+                "{gap}\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value:?}"
+            ),
+            _ => write!(self.writer, "{gap}{name}={value:?}"),
+        };
     }
 }
 
@@ -96,6 +152,37 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_text_line_names_its_node_once_and_other_nodes_where_they_stand() {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_timer(NodeTime("n1".to_owned()))
+            .fmt_fields(TextFields("n1".to_owned()))
+            .with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let span = tracing::info_span!("link", node = %"n1", peer = "n2");
+            let _inside = span.enter();
+            tracing::info!(node = %"n1", of = %"n3", count = 2, "hello");
+            tracing::info!(node = %"n2", "other");
+        });
+        let bytes = buffer.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        let ends: Vec<&str> = text
+            .lines()
+            .map(|line| line.split_once(" node=n1 ").unwrap().1.trim_start())
+            .collect();
+        let head = "INFO link{peer=\"n2\"}: cursormesh::telemetry::tests:";
+        assert_eq!(
+            ends,
+            [
+                format!("{head} hello of=n3 count=2"),
+                format!("{head} other node=n2")
+            ]
+        );
     }
 
     #[test]

@@ -32,10 +32,11 @@ pub struct Config {
     /// Bytes that wait for one connection's socket before that connection skips ahead to the newest
     /// message per sender. Defaults to 256 KiB.
     pub outbox_bytes_max: usize,
-    /// Memory that the outboxes of all connections may hold together before each is held to
-    /// 16 KiB. Connections of a room share what they wait for, so this is reached only when many
-    /// rooms have clients that do not read. Defaults to 16 MiB.
-    pub outboxes_bytes_max: usize,
+    /// Memory that all connections together may make the node keep: what waits in outboxes, the
+    /// newest messages that rooms keep for those who are behind, and messages that are not finished.
+    /// Past it the connection that holds something for longest skips ahead or is closed. Defaults to
+    /// 16 MiB.
+    pub backlog_bytes_max: usize,
     /// Bytes of a room's messages that wait for the rest of the cluster before the room's
     /// connections are not read any more. Defaults to 256 KiB.
     pub upstream_bytes_max: usize,
@@ -79,7 +80,7 @@ impl Default for Config {
             tick: Duration::from_millis(16),
             header_timeout: Duration::from_secs(10),
             outbox_bytes_max: 256 * 1024,
-            outboxes_bytes_max: 16 * 1024 * 1024,
+            backlog_bytes_max: 16 * 1024 * 1024,
             upstream_bytes_max: 256 * 1024,
             downstream_bytes_max: 1024 * 1024,
             ping_interval: Duration::from_secs(20),

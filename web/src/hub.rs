@@ -2,6 +2,7 @@
 //! the other.
 
 mod audience;
+pub(crate) mod budget;
 mod departed;
 pub(crate) mod outbox;
 pub(crate) mod room;
@@ -22,7 +23,8 @@ use crate::metrics::Metrics;
 use crate::protocol::Sample;
 use crate::token::Tokens;
 
-use outbox::{Bounds, Outbox};
+use budget::Budget;
+use outbox::{FrameSink, Outbox};
 use room::visit::{Arrival, Visit};
 use room::{Membership, Room};
 
@@ -45,6 +47,7 @@ pub(crate) struct Context {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) outbound: mpsc::Sender<Outbound>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) tokens: Tokens,
     last_room: AtomicU32,
     last_serial: AtomicU64,
@@ -86,11 +89,14 @@ impl Hub {
         directory: Arc<dyn Directory>,
         outbound: mpsc::Sender<Outbound>,
     ) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        let budget = Budget::new(config.backlog_bytes_max, metrics.clone());
         let context = Context {
             config: config.clone(),
             directory,
             outbound,
-            metrics: Arc::new(Metrics::default()),
+            metrics,
+            budget: Arc::new(budget),
             tokens: Tokens::new(&config.resume_secrets),
             last_room: AtomicU32::new(0),
             last_serial: AtomicU64::new(0),
@@ -242,12 +248,14 @@ impl Hub {
         }
     }
 
-    pub(crate) fn outbox_bounds(&self) -> Bounds {
-        let config = &self.0.context.config;
-        Bounds {
-            bytes_max: config.outbox_bytes_max,
-            total_bytes_max: config.outboxes_bytes_max,
-        }
+    /// An outbox for a connection's socket.
+    pub(crate) fn outbox(&self, sink: Box<dyn FrameSink>) -> Arc<Outbox> {
+        let context = &self.0.context;
+        Outbox::new(
+            sink,
+            context.config.outbox_bytes_max,
+            context.budget.clone(),
+        )
     }
 
     fn room(&self, name: &str) -> Option<Arc<Room>> {
@@ -291,7 +299,7 @@ mod tests {
 
     use tokio::time::{sleep, timeout};
 
-    use super::outbox::{FrameSink, State};
+    use super::outbox::State;
     use super::*;
     use crate::cluster::{NodeSummary, RoomSummary, User};
     use crate::demo;
@@ -459,11 +467,7 @@ mod tests {
         fn open_limited(&self, room: &str, bytes: usize) -> Page {
             let pipe = Arc::new(Pipe::default());
             pipe.closed_after.store(bytes, Ordering::SeqCst);
-            let outbox = Arc::new(Outbox::new(
-                Box::new(PipeEnd(pipe.clone())),
-                self.hub.outbox_bounds(),
-                self.hub.metrics().clone(),
-            ));
+            let outbox = self.hub.outbox(Box::new(PipeEnd(pipe.clone())));
             let seat = self.hub.enter(room, outbox.clone());
             Page { pipe, outbox, seat }
         }

@@ -84,7 +84,8 @@ pub struct Closes {
     pub protocol: Counter,
     /// 1007: the client sent text that is no UTF-8.
     pub utf8: Counter,
-    /// 1008: the member was removed, or the connection fell too far behind.
+    /// 1008: the member was removed, the connection fell too far behind, or it did not finish a
+    /// message.
     pub policy: Counter,
     /// 1009: the client sent a message above the limit.
     pub too_big: Counter,
@@ -125,6 +126,15 @@ pub struct Metrics {
     pub bytes_out: Counter,
     /// Bytes of memory that wait in outboxes, each shared buffer counted once.
     pub outbox_bytes: Gauge,
+    /// Bytes of the newest messages that rooms keep for connections that are behind.
+    pub newest_bytes: Gauge,
+    /// Bytes of messages that clients have not finished.
+    pub input_bytes: Gauge,
+    /// Bytes of what local clients said that are anywhere on the node.
+    pub said_bytes: Gauge,
+    /// Connections closed because all of them together held more than
+    /// [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max).
+    pub backlog_closes: Counter,
     /// Times a connection did not read fast enough and skipped ahead.
     pub outbox_lags: Counter,
     /// Times a room kept its messages because the way to the rest of the cluster was full.
@@ -192,18 +202,19 @@ impl Metrics {
         let dropped = &self.messages_dropped;
         page.by(
             "cursormesh_messages_dropped_total",
+            "counter",
             "Messages that were not passed on.",
             "reason",
             &[
-                ("malformed", &dropped.malformed),
-                ("empty", &dropped.empty),
-                ("not_object", &dropped.not_object),
-                ("too_deep", &dropped.too_deep),
-                ("not_utf8", &dropped.not_utf8),
-                ("departed", &dropped.departed),
-                ("overtaken", &dropped.overtaken),
-                ("misplaced", &dropped.misplaced),
-                ("lagging", &dropped.lagging),
+                ("malformed", dropped.malformed.get()),
+                ("empty", dropped.empty.get()),
+                ("not_object", dropped.not_object.get()),
+                ("too_deep", dropped.too_deep.get()),
+                ("not_utf8", dropped.not_utf8.get()),
+                ("departed", dropped.departed.get()),
+                ("overtaken", dropped.overtaken.get()),
+                ("misplaced", dropped.misplaced.get()),
+                ("lagging", dropped.lagging.get()),
             ],
         );
         page.one(
@@ -218,11 +229,28 @@ impl Metrics {
             "Bytes written to WebSocket connections, framing included.",
             self.bytes_out.get(),
         );
-        page.one(
-            "cursormesh_outbox_bytes",
+        page.by(
+            "cursormesh_backlog_bytes",
             "gauge",
-            "Memory that waits in outboxes, each shared buffer counted once.",
-            self.outbox_bytes.get(),
+            "Memory kept for connections: frames in outboxes, newest messages of rooms, unfinished messages.",
+            "what",
+            &[
+                ("output", self.outbox_bytes.get()),
+                ("newest", self.newest_bytes.get()),
+                ("input", self.input_bytes.get()),
+            ],
+        );
+        page.one(
+            "cursormesh_said_bytes",
+            "gauge",
+            "What clients of this node said and some part of the node still holds.",
+            self.said_bytes.get(),
+        );
+        page.one(
+            "cursormesh_backlog_closes_total",
+            "counter",
+            "Connections closed because all of them together held too much.",
+            self.backlog_closes.get(),
         );
         page.one(
             "cursormesh_outbox_lags_total",
@@ -245,21 +273,22 @@ impl Metrics {
         let closes = &self.closes;
         page.by(
             "cursormesh_connections_closed_total",
+            "counter",
             "WebSocket connections closed, by the code the node chose; client when the client closed, none when the socket broke.",
             "code",
             &[
-                ("client", &closes.client),
-                ("1001", &closes.dead),
-                ("1002", &closes.protocol),
-                ("1007", &closes.utf8),
-                ("1008", &closes.policy),
-                ("1009", &closes.too_big),
-                ("1012", &closes.restart),
-                ("1013", &closes.overload),
-                ("4400", &closes.bad_message),
-                ("4408", &closes.no_hello),
-                ("4409", &closes.superseded),
-                ("none", &closes.broken),
+                ("client", closes.client.get()),
+                ("1001", closes.dead.get()),
+                ("1002", closes.protocol.get()),
+                ("1007", closes.utf8.get()),
+                ("1008", closes.policy.get()),
+                ("1009", closes.too_big.get()),
+                ("1012", closes.restart.get()),
+                ("1013", closes.overload.get()),
+                ("4400", closes.bad_message.get()),
+                ("4408", closes.no_hello.get()),
+                ("4409", closes.superseded.get()),
+                ("none", closes.broken.get()),
             ],
         );
         page.one(
@@ -285,10 +314,10 @@ impl Page {
         let _ = writeln!(self.0, "{name} {value}");
     }
 
-    fn by(&mut self, name: &str, help: &str, label: &str, values: &[(&str, &Counter)]) {
-        self.head(name, "counter", help);
-        for (value, counter) in values {
-            let _ = writeln!(self.0, "{name}{{{label}=\"{value}\"}} {}", counter.get());
+    fn by(&mut self, name: &str, kind: &str, help: &str, label: &str, values: &[(&str, u64)]) {
+        self.head(name, kind, help);
+        for (of, value) in values {
+            let _ = writeln!(self.0, "{name}{{{label}=\"{of}\"}} {value}");
         }
     }
 }

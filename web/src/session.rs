@@ -34,6 +34,9 @@ pub(crate) trait Session: Send {
     /// number `since` where they are numbered.
     fn catch_up(&mut self, since: Option<u64>);
 
+    /// Nothing waits for the socket any more.
+    fn taken(&mut self) {}
+
     /// Whether what the client sends has to wait.
     fn is_paused(&self) -> bool;
 

@@ -11,13 +11,13 @@ use bytes::Bytes;
 use cursormesh_web::cluster::{Directory, Member, NodeSummary, RoomSummary};
 use cursormesh_web::{Config, Hub, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 /// What 1,000 clients may cost.
-const BYTES_PER_CLIENT_MAX: u64 = 64 * 1024 * 1024 / 1000;
+const GROWTH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 struct Alone;
 
@@ -66,7 +66,18 @@ fn node() -> (SocketAddr, Hub) {
 }
 
 async fn open(addr: SocketAddr, room: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let stream = TcpStream::connect(addr).await.unwrap();
+    upgrade(stream, room).await
+}
+
+/// Like [`open`], and the kernel keeps little for it.
+async fn open_small(addr: SocketAddr, room: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    upgrade(socket.connect(addr).await.unwrap(), room).await
+}
+
+async fn upgrade(mut stream: TcpStream, room: &str) -> TcpStream {
     let request = format!(
         "GET /ws?room={room} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -120,13 +131,24 @@ fn resident_bytes() -> u64 {
         * 1024
 }
 
-fn assert_growth(before: u64, clients: usize, what: &str) {
-    let growth = resident_bytes().saturating_sub(before);
-    let allowed = BYTES_PER_CLIENT_MAX * clients as u64;
-    assert!(
-        growth <= allowed,
-        "{clients} {what} cost {growth} bytes, more than {allowed}"
-    );
+fn assert_growth(before: u64, after: u64, allowed: u64) {
+    let growth = after.saturating_sub(before);
+    assert!(growth <= allowed, "{growth} bytes, more than {allowed}");
+}
+
+/// Reads all it is sent; gives how many bytes came, `enough` or what came before a long silence.
+fn read_all(mut stream: TcpStream, enough: u64) -> tokio::task::JoinHandle<u64> {
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut count = 0;
+        while count < enough {
+            match timeout(Duration::from_secs(20), stream.read(&mut buffer)).await {
+                Ok(Ok(bytes)) if bytes > 0 => count += bytes as u64,
+                _ => break,
+            }
+        }
+        count
+    })
 }
 
 #[tokio::test]
@@ -137,7 +159,7 @@ async fn a_room_full_of_clients_that_never_read() {
     let before = resident_bytes();
     let mut asleep = Vec::new();
     for _ in 0..clients {
-        asleep.push(open(addr, "lobby").await);
+        asleep.push(open_small(addr, "lobby").await);
     }
     let message = frame(8_000);
     let mut echo = vec![0; 64 * 1024];
@@ -152,35 +174,90 @@ async fn a_room_full_of_clients_that_never_read() {
             hub.metrics().outbox_lags.get()
         );
     }
-    assert_growth(before, clients, "clients in one room");
+    let allowed = GROWTH_BYTES_MAX / 1000 * clients as u64;
+    assert_growth(before, resident_bytes(), allowed);
+    assert_eq!(hub.metrics().backlog_closes.get(), 0);
 }
 
 #[tokio::test]
 async fn a_room_each_for_clients_that_never_read() {
+    const READERS: usize = 20;
+    const ROUNDS: usize = 16;
     let (addr, hub) = node();
     let clients = clients();
     let before = resident_bytes();
     let mut asleep = Vec::new();
-    for room in 0..clients {
-        asleep.push(open(addr, &format!("r{room}")).await);
+    for room in READERS..READERS + clients {
+        asleep.push(open_small(addr, &format!("r{room}")).await);
     }
-    let deadline = Instant::now() + Duration::from_secs(60);
-    // Nothing is shared between rooms.
-    while hub.metrics().outbox_lags.get() < clients as u64 {
-        for room in 0..clients {
-            let text = Bytes::from(format!("{{\"x\":\"{}\"}}", "p".repeat(8_000)));
-            hub.deliver(
-                &format!("r{room}"),
-                vec![(Uuid::from_u128(room as u128), text)],
-            );
+    let text = Bytes::from(format!("{{\"x\":\"{}\"}}", "p".repeat(60_000)));
+    let enough = (ROUNDS * (text.len() + 4)) as u64;
+    let mut readers = Vec::new();
+    for room in 0..READERS {
+        readers.push(read_all(open(addr, &format!("r{room}")).await, enough));
+    }
+    let mut peak = 0;
+    for _ in 0..ROUNDS {
+        // Nothing is shared between rooms.
+        for room in 0..READERS + clients {
+            let sender = Uuid::from_u128(room as u128);
+            hub.deliver(&format!("r{room}"), vec![(sender, text.clone())]);
+            if room % 100 == 0 {
+                peak = peak.max(resident_bytes());
+                tokio::task::yield_now().await;
+            }
         }
         // Longer than a tick: what waits in outboxes is measured, not what waits for a flush.
         sleep(Duration::from_millis(20)).await;
-        assert!(
-            Instant::now() < deadline,
-            "not all lag: {}",
-            hub.metrics().outbox_lags.get()
-        );
+        peak = peak.max(resident_bytes());
     }
-    assert_growth(before, clients, "clients in rooms of their own");
+    assert_growth(before, peak, GROWTH_BYTES_MAX);
+    assert!(
+        hub.metrics().backlog_closes.get() > 0,
+        "too little was sent"
+    );
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), enough, "who reads gets everything");
+    }
+}
+
+#[tokio::test]
+async fn clients_that_do_not_finish_what_they_say() {
+    let (addr, hub) = node();
+    let clients = clients();
+    let before = resident_bytes();
+    let whole = frame(65_000);
+    let mut unfinished = Vec::new();
+    let mut peak = 0;
+    for room in 0..clients {
+        let mut stream = open(addr, &format!("r{room}")).await;
+        stream.write_all(&whole[..64_900]).await.unwrap();
+        unfinished.push(stream);
+        peak = peak.max(resident_bytes());
+        if room % 100 == 99 {
+            let mut reader = open(addr, "lobby").await;
+            reader.write_all(&whole).await.unwrap();
+            let mut echo = vec![0; whole.len()];
+            reader.read_exact(&mut echo).await.unwrap();
+        }
+    }
+    assert_growth(before, peak, GROWTH_BYTES_MAX);
+    let metrics = hub.metrics();
+    assert!(metrics.backlog_closes.get() > 0, "too little was sent");
+    let closed = timeout(Duration::from_secs(10), async {
+        let mut frame = Vec::new();
+        unfinished[0].read_to_end(&mut frame).await.map(|_| frame)
+    });
+    let reason = b"message was not finished in time";
+    let close = [&[0x88, 34, 0x03, 0xf0], &reason[..]].concat();
+    assert_eq!(closed.await.unwrap().unwrap(), close);
+    // What is kept goes with who is gone.
+    drop(unfinished);
+    timeout(Duration::from_secs(10), async {
+        while metrics.connections.get() > 0 || metrics.input_bytes.get() > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
 }

@@ -156,14 +156,14 @@ pub const KEYS: &[Key] = &[
         help: "Most bytes kept for one client that reads too slowly",
     },
     Key {
-        path: "web.outboxes_bytes_max",
+        path: "web.backlog_bytes_max",
         kind: Kind::Integer {
             min: 1_048_576,
             max: 1_099_511_627_776,
         },
         unit: "bytes",
-        default: "33554432",
-        help: "Most bytes kept for all slow clients together before each gets 16 KiB only",
+        default: "16777216",
+        help: "Most bytes kept for all clients that are stuck; past it those stuck for longest pay",
     },
     Key {
         path: "web.ping_interval_ms",

@@ -188,7 +188,7 @@ impl Session {
     }
 
     fn say(&self, text: &str) {
-        self.outbox.push_vital(text_frame(text), 1);
+        self.outbox.say(text);
     }
 
     fn is_told(&self) -> bool {
@@ -444,7 +444,7 @@ impl Audience {
     /// Sends the diffs since the last version, and the pressure if the size of the room changed it.
     fn tell(&mut self) {
         for Diff { text, members } in self.roster.take_diffs() {
-            let bytes = self.share(text_frame(&text));
+            let bytes = self.context.budget.share(frame::text(&text));
             for session in &mut self.sessions {
                 match &mut session.stage {
                     Stage::Joining(_) => {}
@@ -584,7 +584,7 @@ impl Audience {
             }
             let bytes_max = session.outbox.bytes_max() / 4;
             let page = self.roster.page(paging.after, paging.version, bytes_max);
-            session.outbox.push_vital(text_frame(&page.text), 1);
+            session.outbox.say(&page.text);
             if page.last.is_some() {
                 paging.after = page.last;
                 continue;
@@ -605,6 +605,7 @@ impl Audience {
             };
             for placed in chunks {
                 let bytes = cursor_frame(&self.room, self.number, session.binary, true, placed);
+                let bytes = self.context.budget.share(bytes);
                 session.outbox.push_vital(bytes, 1);
             }
         }
@@ -626,7 +627,7 @@ impl Audience {
                 let bytes = frames[usize::from(session.binary)].get_or_insert_with(|| {
                     let bytes =
                         cursor_frame(&self.room, self.number, session.binary, false, placed);
-                    super::room::shared(bytes.into(), &self.context.metrics)
+                    self.context.budget.share(bytes)
                 });
                 session.owed_positions = !session.outbox.push_fleeting(bytes.clone());
             }
@@ -641,12 +642,7 @@ impl Audience {
             origin,
             event.number,
         )?;
-        Some(self.share(text_frame(&text)))
-    }
-
-    /// Counts bytes that several connections wait for.
-    fn share(&self, bytes: Bytes) -> Bytes {
-        super::room::shared(bytes.into(), &self.context.metrics)
+        Some(self.context.budget.share(frame::text(&text)))
     }
 }
 
@@ -676,18 +672,12 @@ fn interval_ms(members: usize) -> u64 {
         .map_or(INTERVAL_MS_MAX, |(_, interval_ms)| *interval_ms)
 }
 
-fn text_frame(text: &str) -> Bytes {
-    let mut bytes = Vec::with_capacity(frame::frame_length(text.len()));
-    frame::encode(Opcode::Text, text.as_bytes(), &mut bytes);
-    bytes.into()
-}
-
-fn cursor_frame(room: &str, number: u32, binary: bool, full: bool, placed: &[Placed]) -> Bytes {
+fn cursor_frame(room: &str, number: u32, binary: bool, full: bool, placed: &[Placed]) -> Vec<u8> {
     if !binary {
-        return text_frame(&protocol::cursors(room, placed));
+        return frame::text(&protocol::cursors(room, placed));
     }
     let payload = protocol::encode_cursors(number, full, placed);
     let mut bytes = Vec::with_capacity(frame::frame_length(payload.len()));
     frame::encode(Opcode::Binary, &payload, &mut bytes);
-    bytes.into()
+    bytes
 }

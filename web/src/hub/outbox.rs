@@ -5,15 +5,19 @@
 //! its bound the queue is dropped and the connection *lags*: it queues nothing more until its socket
 //! has taken what was begun, and then skips ahead to what its room holds as newest. The downside is
 //! chosen: such a client misses messages, but it costs a bounded amount and slows nobody.
+//!
+//! It also knows what else is kept for the connection, the beginning of a message from it, so that
+//! the connection can pay when all of them together hold too much (see [`Budget`]).
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::budget::{Budget, Hold, Kept, Means, Moment, Place};
 use crate::metrics::Metrics;
 use crate::websocket::close::Close;
 use crate::websocket::frame::{self, Opcode};
@@ -58,19 +62,15 @@ impl Numbers {
             Self::List(list) => list[index],
         }
     }
-}
 
-/// Bounds of one outbox.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
-    /// Bytes that may wait.
-    pub(crate) bytes_max: usize,
-    /// While all outboxes hold more memory than this, each is held to [`PRESSED_BYTES_MAX`].
-    pub(crate) total_bytes_max: usize,
+    /// The numbers of the frames from `index` on.
+    fn from(&self, index: usize) -> Self {
+        match self {
+            Self::Run(range) => Self::Run(range.start + index as u64..range.end),
+            Self::List(list) => Self::List(list[index..].to_vec()),
+        }
+    }
 }
-
-/// Bytes that may wait for one connection while memory is short.
-const PRESSED_BYTES_MAX: usize = 16 * 1024;
 
 /// What a queued chunk counts beyond its bytes, so that many small ones are bounded too.
 const CHUNK_COST: usize = 512;
@@ -78,11 +78,15 @@ const CHUNK_COST: usize = 512;
 /// Chunks handed to the socket in one call.
 const SLICES_MAX: usize = 16;
 
+/// A longer chunk of which less than half is left is copied, so that what is written is freed.
+const CHUNK_BYTES_WHOLE: usize = 64 * 1024;
+
 /// The outbox of one connection.
 pub(crate) struct Outbox {
+    me: Weak<Self>,
     sink: Box<dyn FrameSink>,
-    bounds: Bounds,
-    metrics: Arc<Metrics>,
+    bytes_max: usize,
+    budget: Arc<Budget>,
     queue: Mutex<Queue>,
     wake: Notify,
 }
@@ -96,10 +100,20 @@ struct Queue {
     cost: usize,
     /// While lagging: the sequence number of the last frame that was or will be written.
     lagging_since: Option<u64>,
+    /// Since when what was dropped last had waited; until the socket takes something again.
+    skipped: Option<Moment>,
+    /// The beginning of a message from the client.
+    input: Option<Input>,
+    /// Its place among those that hold something.
+    listed: Option<Place>,
     /// A v1 connection is owed something by its rooms.
     owed: Option<Owed>,
     /// The connection is to be closed, and why.
     ending: Option<Close>,
+    /// It pays with its end: nothing is taken any more but the close frame.
+    cut: bool,
+    /// The frame that it may finish before that.
+    goodbye: Option<Hold>,
     /// The close frame is queued: nothing comes after it.
     closed: bool,
     /// The socket failed.
@@ -110,6 +124,17 @@ struct Entry {
     kind: Kind,
     bytes: Bytes,
     numbers: Numbers,
+    /// Since when it waits.
+    since: Moment,
+}
+
+/// The beginning of a message.
+struct Input {
+    since: Moment,
+    bytes: usize,
+    _hold: Hold,
+    /// It goes with the connection.
+    _goodbye: Option<Hold>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -157,47 +182,66 @@ pub(crate) enum State {
 }
 
 impl Outbox {
-    pub(crate) fn new(sink: Box<dyn FrameSink>, bounds: Bounds, metrics: Arc<Metrics>) -> Self {
-        Self {
+    /// An outbox for `bytes_max` bytes, as long as the budget of all holds them.
+    pub(crate) fn new(
+        sink: Box<dyn FrameSink>,
+        bytes_max: usize,
+        budget: Arc<Budget>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             sink,
-            bounds,
-            metrics,
+            bytes_max,
+            budget,
             queue: Mutex::default(),
             wake: Notify::new(),
-        }
+        })
     }
 
-    /// Writes or queues the frames of `chunk`; drops them, and the queue, past the bound.
-    pub(crate) fn push(&self, chunk: Chunk) {
+    /// Writes or queues the frames of `chunk`; drops them, and the queue, past the bound. True if the
+    /// connection is behind then.
+    pub(crate) fn push(&self, chunk: Chunk) -> bool {
         let mut queue = self.lock();
-        if queue.closed || queue.broken {
-            return;
+        if queue.is_shut() {
+            return false;
         }
         if queue.lagging_since.is_some() {
-            self.metrics
+            self.metrics()
                 .messages_dropped
                 .lagging
                 .add(chunk.numbers.count());
-            return;
+            return true;
         }
-        self.metrics.messages_out.add(chunk.numbers.count());
-        self.enqueue(&mut queue, chunk);
+        self.metrics().messages_out.add(chunk.numbers.count());
+        self.append(&mut queue, Entry::data(chunk));
+        if self.is_over(&queue) {
+            self.skip(&mut queue);
+        }
+        queue.is_behind()
+    }
+
+    /// Whether tutorial messages wait, or were skipped.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.lock().is_behind()
     }
 
     /// Queues what a lagging connection skipped ahead to, frames up to sequence number `until`.
     /// With `complete` nothing is missing after it, and the connection does not lag any more.
     pub(crate) fn catch_up(&self, chunk: Option<Chunk>, until: u64, complete: bool) {
         let mut queue = self.lock();
-        if queue.closed || queue.broken || queue.lagging_since.is_none() {
+        if queue.is_shut() || queue.lagging_since.is_none() {
             return;
         }
         queue.lagging_since = (!complete).then_some(until);
         if let Some(chunk) = chunk {
-            self.metrics.messages_out.add(chunk.numbers.count());
-            queue.cost += chunk.bytes.len() + CHUNK_COST;
-            queue.entries.push_back(Entry::data(chunk));
-            self.write_queue(&mut queue);
+            self.metrics().messages_out.add(chunk.numbers.count());
+            self.append(&mut queue, Entry::data(chunk));
         }
+    }
+
+    /// Writes or queues a text frame of protocol v1 that may not be left out.
+    pub(crate) fn say(&self, text: &str) {
+        self.push_vital(self.budget.share(frame::text(text)), 1);
     }
 
     /// Writes or queues frames of protocol v1 that may not be left out, `frames` of them. If that is
@@ -216,15 +260,15 @@ impl Outbox {
     /// taken then, and the connection is owed what is newest.
     pub(crate) fn push_fleeting(&self, bytes: Bytes) -> bool {
         let mut queue = self.lock();
-        if queue.closed || queue.broken {
+        if queue.is_shut() {
             return true;
         }
         if !queue.entries.is_empty() {
             queue.owed = queue.owed.max(Some(Owed::Rest));
             return false;
         }
-        self.metrics.messages_out.increment();
-        self.enqueue_v1(&mut queue, Kind::Vital, bytes);
+        self.metrics().messages_out.increment();
+        self.append(&mut queue, Entry::unnumbered(Kind::Vital, bytes));
         true
     }
 
@@ -267,6 +311,41 @@ impl Outbox {
         self.write_queue(&mut queue);
     }
 
+    /// So much is kept of a message that the client has not finished; `anew` if it is another one
+    /// than last time.
+    pub(crate) fn keep_input(&self, bytes: usize, anew: bool) {
+        let mut queue = self.lock();
+        let before = queue.input.take().filter(|_| !anew);
+        if bytes == 0 {
+            return;
+        }
+        queue.input = Some(Input {
+            since: before.map_or_else(|| self.budget.moment(), |input| input.since),
+            bytes,
+            _hold: self.budget.hold(Kept::Input, bytes),
+            _goodbye: None,
+        });
+        self.list(&mut queue);
+    }
+
+    /// The connection is at the front of those that hold something, at its place as far as that was
+    /// known. If it still belongs there it pays, otherwise it is listed where it belongs.
+    pub(crate) fn pay(&self, listed: Place) {
+        let mut queue = self.lock();
+        if queue.listed != Some(listed) {
+            // It was listed anew in the meantime.
+            return;
+        }
+        queue.listed = None;
+        if queue.place() == Some(listed) {
+            match listed.means {
+                Means::Skip => self.skip(&mut queue),
+                Means::Close => self.cut(&mut queue),
+            }
+        }
+        self.list(&mut queue);
+    }
+
     /// Asks the connection's task to close the connection.
     pub(crate) fn end(&self, close: Close) {
         self.lock().ending.get_or_insert(close);
@@ -289,10 +368,10 @@ impl Outbox {
     /// What is to be done now.
     pub(crate) fn state(&self) -> State {
         let queue = self.lock();
-        if queue.broken {
-            State::Broken
-        } else if let Some(close) = queue.ending.filter(|_| !queue.closed) {
+        if let Some(close) = queue.ending.filter(|_| !queue.closed) {
             State::Ending(close)
+        } else if queue.broken {
+            State::Broken
         } else if !queue.entries.is_empty() {
             if queue.lagging_since.is_some() {
                 State::Lagging
@@ -310,70 +389,119 @@ impl Outbox {
         }
     }
 
-    /// The bytes that one connection may have waiting now.
+    /// The bytes that may wait.
     pub(crate) fn bytes_max(&self) -> usize {
-        if self.is_pressed() {
-            self.bounds.bytes_max.min(PRESSED_BYTES_MAX)
-        } else {
-            self.bounds.bytes_max
-        }
+        self.bytes_max
     }
 
-    fn is_pressed(&self) -> bool {
-        self.metrics.outbox_bytes.get() > self.bounds.total_bytes_max as u64
+    fn metrics(&self) -> &Metrics {
+        self.budget.metrics()
+    }
+
+    /// Whether more waits than may. What the client has begun to say counts, up to half of it.
+    fn is_over(&self, queue: &Queue) -> bool {
+        let input = queue.input.as_ref().map_or(0, |input| input.bytes);
+        let output = queue.cost.saturating_sub(queue.written);
+        output > self.bytes_max - input.min(self.bytes_max / 2)
     }
 
     fn push_v1(&self, kind: Kind, bytes: Bytes, frames: u64) {
         let mut queue = self.lock();
-        if queue.closed || queue.broken {
+        if queue.is_shut() {
             return;
         }
         if kind == Kind::Presence && queue.owed == Some(Owed::Snapshots) {
-            self.metrics.messages_dropped.lagging.add(frames);
+            self.metrics().messages_dropped.lagging.add(frames);
             return;
         }
-        self.metrics.messages_out.add(frames);
-        self.enqueue_v1(&mut queue, kind, bytes);
-        if queue.cost.saturating_sub(queue.written) <= self.bytes_max() {
-            return;
+        self.metrics().messages_out.add(frames);
+        self.append(&mut queue, Entry::unnumbered(kind, bytes));
+        if self.is_over(&queue) {
+            self.skip(&mut queue);
+            if self.is_over(&queue) {
+                queue.ending.get_or_insert(Close::OVERLOADED);
+            }
         }
-        self.metrics.outbox_lags.increment();
-        let dropped = queue.drop_presence();
-        if dropped > 0 {
-            self.metrics.messages_dropped.lagging.add(dropped);
-            queue.owed = Some(Owed::Snapshots);
+    }
+
+    /// Writes `entry`, or queues it.
+    fn append(&self, queue: &mut Queue, entry: Entry) {
+        let direct = queue.entries.is_empty();
+        queue.cost += entry.bytes.len() + CHUNK_COST;
+        queue.entries.push_back(entry);
+        if direct {
+            if !self.write_queue(queue) {
+                return;
+            }
+            self.wake.notify_one();
         }
-        if queue.cost.saturating_sub(queue.written) > self.bytes_max() {
-            queue.ending.get_or_insert(Close::OVERLOADED);
+        let since = queue.skipped.unwrap_or_else(|| self.budget.moment());
+        if let Some(last) = queue.entries.back_mut() {
+            last.since = since;
         }
+        self.list(queue);
+    }
+
+    /// Drops what may be left out; the connection catches up later.
+    fn skip(&self, queue: &mut Queue) {
+        queue.skipped = queue.skipped.or(queue.output_since());
+        let dropped = if queue.has(Kind::Data) {
+            queue.drop_data(&self.budget)
+        } else {
+            queue.drop_presence()
+        };
+        self.metrics().outbox_lags.increment();
+        self.metrics().messages_dropped.lagging.add(dropped);
         self.wake.notify_one();
     }
 
-    fn enqueue_v1(&self, queue: &mut Queue, kind: Kind, bytes: Bytes) {
-        let direct = queue.entries.is_empty();
-        queue.cost += bytes.len() + CHUNK_COST;
-        queue.entries.push_back(Entry {
-            kind,
-            bytes,
-            numbers: Numbers::Run(0..0),
-        });
-        if direct && self.write_queue(queue) {
-            self.wake.notify_one();
+    /// Drops everything and closes the connection. A frame that is begun may be finished, so that
+    /// the close frame is seen, unless too many do that already.
+    fn cut(&self, queue: &mut Queue) {
+        queue.cut = true;
+        let unfinished = queue.input.as_ref().map(|input| input.since);
+        let close = if unfinished.is_some() && unfinished == queue.since() {
+            Close::UNFINISHED
+        } else if queue.has(Kind::Vital) || queue.has(Kind::Presence) {
+            Close::OVERLOADED
+        } else {
+            Close::TOO_FAR_BEHIND
+        };
+        if queue.has(Kind::Data) {
+            queue.drop_data(&self.budget);
         }
+        queue.entries.truncate(usize::from(queue.written > 0));
+        queue.recount();
+        if let Some(begun) = queue.entries.front() {
+            queue.goodbye = self.budget.goodbye(begun.bytes.len());
+            if queue.goodbye.is_none() {
+                queue.fail();
+            }
+        }
+        if let Some(input) = &mut queue.input {
+            input._goodbye = Some(self.budget.hold(Kept::Leaving, input.bytes));
+        }
+        queue.ending.get_or_insert(close);
+        self.metrics().backlog_closes.increment();
+        self.wake.notify_one();
     }
 
-    fn enqueue(&self, queue: &mut Queue, chunk: Chunk) {
-        let direct = queue.entries.is_empty();
-        queue.cost += chunk.bytes.len() + CHUNK_COST;
-        queue.entries.push_back(Entry::data(chunk));
-        if direct && self.write_queue(queue) {
-            self.wake.notify_one();
-        }
-        if queue.cost.saturating_sub(queue.written) > self.bytes_max() {
-            let dropped = queue.skip(self.is_pressed());
-            self.metrics.outbox_lags.increment();
-            self.metrics.messages_dropped.lagging.add(dropped);
-            self.wake.notify_one();
+    /// Lists the connection if it holds something, and anew if it can pay with more.
+    fn list(&self, queue: &mut Queue) {
+        let place = match queue.listed {
+            None => queue.place(),
+            Some(place) if place.means == Means::Close && queue.can_skip() => {
+                self.budget.unlist(place);
+                Some(Place {
+                    means: Means::Skip,
+                    ..place
+                })
+            }
+            Some(_) => return,
+        };
+        queue.listed = place;
+        if let Some(place) = place {
+            self.budget.list(place, self.me.clone());
         }
     }
 
@@ -414,10 +542,13 @@ impl Outbox {
             }
             match self.sink.try_write(&slices[..count]) {
                 Ok(bytes) if bytes > 0 => {
-                    self.metrics.bytes_out.add(bytes as u64);
+                    self.metrics().bytes_out.add(bytes as u64);
                     queue.advance(bytes);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    queue.trim(&self.budget);
+                    return true;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) | Err(_) => {
                     queue.fail();
@@ -433,8 +564,72 @@ impl Outbox {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = queue.listed {
+            self.budget.unlist(place);
+        }
+    }
+}
+
 impl Queue {
+    /// Whether nothing is taken any more.
+    fn is_shut(&self) -> bool {
+        self.closed || self.broken || self.cut
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.is_shut()
+            && self.ending.is_none()
+            && (self.lagging_since.is_some() || self.has(Kind::Data))
+    }
+
+    fn has(&self, kind: Kind) -> bool {
+        self.entries.iter().any(|entry| entry.kind == kind)
+    }
+
+    /// Since when the oldest frame waits that does.
+    fn output_since(&self) -> Option<Moment> {
+        let waits = self.entries.iter().find(|entry| entry.is_data());
+        waits.map(|entry| entry.since)
+    }
+
+    /// Since when the oldest part is held.
+    fn since(&self) -> Option<Moment> {
+        let input = self.input.as_ref().map(|input| input.since);
+        self.output_since().into_iter().chain(input).min()
+    }
+
+    /// Its place among those that hold something.
+    fn place(&self) -> Option<Place> {
+        if self.is_shut() || self.ending.is_some() {
+            return None;
+        }
+        let means = if self.can_skip() {
+            Means::Skip
+        } else {
+            Means::Close
+        };
+        self.since().map(|since| Place { since, means })
+    }
+
+    /// Whether something may be dropped: not twice before the socket has taken something.
+    fn can_skip(&self) -> bool {
+        if self.skipped.is_some() || self.lagging_since.is_some() {
+            return false;
+        }
+        let begun = usize::from(self.written > 0);
+        let is_optional = |(index, entry): (usize, &Entry)| match entry.kind {
+            Kind::Data => index >= begun || entry.numbers.count() > 1,
+            Kind::Presence => index >= begun,
+            Kind::Vital | Kind::Ping | Kind::Pong | Kind::Close => false,
+        };
+        self.entries.iter().enumerate().any(is_optional)
+    }
+
     fn advance(&mut self, bytes: usize) {
+        self.skipped = None;
         self.written += bytes;
         while let Some(first) = self.entries.front() {
             if self.written < first.bytes.len() {
@@ -445,6 +640,7 @@ impl Queue {
                 self.cost -= first.bytes.len() + CHUNK_COST;
             }
             self.entries.pop_front();
+            self.goodbye = None;
         }
         // A burst's capacity is not kept through quiet times.
         if self.entries.capacity() > SLICES_MAX {
@@ -452,10 +648,28 @@ impl Queue {
         }
     }
 
+    /// Frees what is written of a long chunk.
+    fn trim(&mut self, budget: &Arc<Budget>) {
+        let Some(first) = self.entries.front_mut() else {
+            return;
+        };
+        let whole = first.bytes.len();
+        if first.kind != Kind::Data || whole <= CHUNK_BYTES_WHOLE || self.written <= whole / 2 {
+            return;
+        }
+        let place = frame::frame_at(&first.bytes, self.written);
+        let start = place.range.start;
+        if start > whole / 2 {
+            first.bytes = budget.share(first.bytes[start..].to_vec());
+            first.numbers = first.numbers.from(place.index);
+            self.written -= start;
+            self.cost -= start;
+        }
+    }
+
     /// Drops all data but the frame that is begun, and remembers since when. Gives the number of
-    /// frames dropped. While memory is short (`pressed`) the frame that is kept is copied, so that
-    /// it does not hold the whole chunk.
-    fn skip(&mut self, pressed: bool) -> u64 {
+    /// frames dropped. A frame that is kept does not hold a chunk that is much longer.
+    fn drop_data(&mut self, budget: &Arc<Budget>) -> u64 {
         let mut since = None;
         let mut dropped = 0;
         let mut kept = VecDeque::new();
@@ -480,26 +694,31 @@ impl Queue {
             self.written -= place.range.start;
             let whole = entry.bytes.len();
             let mut bytes = entry.bytes.slice(place.range);
-            if pressed && bytes.len() < whole / 2 {
-                bytes = Bytes::copy_from_slice(&bytes);
+            if bytes.len() < whole / 2 {
+                bytes = budget.share(bytes.to_vec());
             }
-            kept.push_back(Entry::data(Chunk {
+            kept.push_back(Entry {
                 bytes,
                 numbers: Numbers::Run(number..number + 1),
-            }));
+                ..entry
+            });
         }
         self.entries = kept;
-        self.cost = self
-            .entries
-            .iter()
-            .filter(|entry| entry.kind == Kind::Data)
-            .map(|entry| entry.bytes.len() + CHUNK_COST)
-            .sum();
+        self.recount();
         self.lagging_since = since;
         dropped
     }
 
-    /// Drops the presence diffs that are not begun; gives their number.
+    fn recount(&mut self) {
+        self.cost = self
+            .entries
+            .iter()
+            .filter(|entry| entry.is_data())
+            .map(|entry| entry.bytes.len() + CHUNK_COST)
+            .sum();
+    }
+
+    /// Drops the presence diffs that are not begun, which snapshots make up for; gives their number.
     fn drop_presence(&mut self) -> u64 {
         let begun = usize::from(self.written > 0);
         let before = self.entries.len();
@@ -513,7 +732,11 @@ impl Queue {
             keeps
         });
         self.cost -= freed;
-        (before - self.entries.len()) as u64
+        let dropped = before - self.entries.len();
+        if dropped > 0 {
+            self.owed = Some(Owed::Snapshots);
+        }
+        dropped as u64
     }
 
     fn fail(&mut self) {
@@ -521,6 +744,7 @@ impl Queue {
         self.entries = VecDeque::new();
         self.written = 0;
         self.cost = 0;
+        self.goodbye = None;
     }
 }
 
@@ -531,18 +755,22 @@ impl Entry {
 
     fn data(chunk: Chunk) -> Self {
         Self {
-            kind: Kind::Data,
-            bytes: chunk.bytes,
             numbers: chunk.numbers,
+            ..Self::unnumbered(Kind::Data, chunk.bytes)
+        }
+    }
+
+    fn unnumbered(kind: Kind, bytes: Bytes) -> Self {
+        Self {
+            kind,
+            bytes,
+            numbers: Numbers::Run(0..0),
+            since: Moment::default(),
         }
     }
 
     fn control(kind: Kind, frame: Vec<u8>) -> Self {
-        Self {
-            kind,
-            bytes: frame.into(),
-            numbers: Numbers::Run(0..0),
-        }
+        Self::unnumbered(kind, frame.into())
     }
 }
 
@@ -581,19 +809,14 @@ mod tests {
         }
     }
 
-    fn outbox(room: usize, bytes_max: usize) -> (Outbox, Arc<Mutex<Pipe>>) {
+    fn outbox(room: usize, bytes_max: usize) -> (Arc<Outbox>, Arc<Mutex<Pipe>>) {
         let pipe = Arc::new(Mutex::new(Pipe {
             taken: Vec::new(),
             room,
         }));
-        let bounds = Bounds {
-            bytes_max,
-            total_bytes_max: usize::MAX,
-        };
-        (
-            Outbox::new(Box::new(PipeEnd(pipe.clone())), bounds, Arc::default()),
-            pipe,
-        )
+        let budget = Arc::new(Budget::new(usize::MAX, Arc::default()));
+        let outbox = Outbox::new(Box::new(PipeEnd(pipe.clone())), bytes_max, budget);
+        (outbox, pipe)
     }
 
     /// A chunk whose frames carry their own numbers.
@@ -642,16 +865,49 @@ mod tests {
             assert!(outbox.lock().entries.len() <= 64 * 1024 / CHUNK_COST);
         }
         assert_eq!(outbox.state(), State::Behind(0));
-        assert_eq!(outbox.metrics.outbox_lags.get(), 1);
-        assert_eq!(outbox.metrics.messages_dropped.lagging.get(), 999);
+        assert_eq!(outbox.metrics().outbox_lags.get(), 1);
+        assert_eq!(outbox.metrics().messages_dropped.lagging.get(), 999);
     }
 
     #[test]
-    fn under_pressure_the_bound_is_lower() {
-        let (mut outbox, _) = outbox(0, 256 * 1024);
-        outbox.bounds.total_bytes_max = 10;
-        outbox.metrics.outbox_bytes.rise(11);
-        assert_eq!(outbox.bytes_max(), PRESSED_BYTES_MAX);
+    fn what_is_written_of_a_long_chunk_is_freed() {
+        let (outbox, pipe) = outbox(151_000, 256 * 1024);
+        let text = vec![b'x'; 50_000];
+        let mut bytes = Vec::new();
+        for _ in 1..=4 {
+            frame::encode(Opcode::Text, &text, &mut bytes);
+        }
+        let whole = outbox.budget.share(bytes);
+        outbox.push(Chunk {
+            bytes: whole.clone(),
+            numbers: Numbers::Run(1..5),
+        });
+        drop(whole);
+        assert!(outbox.metrics().outbox_bytes.get() < 101_000);
+        pipe.lock().unwrap().room = 10_000;
+        outbox.write();
+        outbox.push(chunk(5..6));
+        let place = outbox.lock().listed.unwrap();
+        outbox.pay(place);
+        assert_eq!(outbox.state(), State::Lagging);
+        pipe.lock().unwrap().room = usize::MAX;
+        outbox.write();
+        assert_eq!(outbox.state(), State::Behind(4), "the frame that was begun");
+        let taken = &pipe.lock().unwrap().taken;
+        assert_eq!(taken.len(), 4 * frame::frame_length(50_000));
+        assert_eq!(outbox.metrics().outbox_bytes.get(), 0);
+    }
+
+    #[test]
+    fn a_begun_message_counts_against_what_may_wait() {
+        let (outbox, _) = outbox(0, 8192);
+        outbox.keep_input(4000, true);
+        for number in 1..10 {
+            outbox.push(chunk(number..number + 1));
+        }
+        assert_eq!(outbox.metrics().outbox_lags.get(), 1);
+        outbox.keep_input(0, true);
+        assert_eq!(outbox.metrics().input_bytes.get(), 0);
     }
 
     #[test]

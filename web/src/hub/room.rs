@@ -23,6 +23,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::audience::{Audience, Heads};
+use super::budget::{Budget, Hold, Kept};
 use super::departed::Departed;
 use super::outbox::{Chunk, Numbers, Outbox};
 use super::{Context, Inner, unix_ms};
@@ -115,7 +116,11 @@ struct Delivery {
     /// The sequence number of the last frame.
     number: u64,
     seats: Vec<Seat>,
+    /// Seats that are behind.
+    behind: usize,
     senders: HashMap<Uuid, Sender>,
+    /// Newest messages are kept.
+    keeps: bool,
     notices: VecDeque<Notice>,
     /// Notices up to this sequence number are no longer kept.
     notices_lost: u64,
@@ -135,17 +140,26 @@ struct Seat {
     outbox: Arc<Outbox>,
     /// The sequence number of the last frame before it came.
     entered: u64,
+    /// Its socket has not taken everything.
+    behind: bool,
 }
 
 /// A member that sent something since the room's first connection came.
 struct Sender {
     color: u16,
-    /// Its newest message and that message's sequence number.
-    newest: Bytes,
+    /// Its newest message, while there is a seat that may have to skip ahead to it.
+    newest: Option<Newest>,
+    /// The sequence number of its newest message.
     number: u64,
     last_message: Instant,
     /// Its departure will be told: it is local, or the directory knows it.
     confirmed: bool,
+}
+
+/// The newest message of a sender.
+struct Newest {
+    text: Bytes,
+    _hold: Hold,
 }
 
 /// A departure, as it was told.
@@ -190,6 +204,11 @@ impl Membership {
     /// Gives the outbox, whose connection missed the frames after number `since`, what is newest.
     pub(crate) fn catch_up(&self, since: u64) {
         self.room.catch_up(self.member, &self.outbox, since);
+    }
+
+    /// The connection's socket has taken everything that waited.
+    pub(crate) fn taken(&self) {
+        self.room.taken(self.member);
     }
 
     /// Leaves the room, for a reason.
@@ -239,6 +258,7 @@ impl Room {
                 member,
                 outbox: outbox.clone(),
                 entered,
+                behind: false,
             });
         }
         let joined = Member {
@@ -271,7 +291,7 @@ impl Room {
     }
 
     fn exit(self: &Arc<Self>, member: Uuid, reason: LeaveReason, hub: &Weak<Inner>) {
-        self.delivery().seats.retain(|seat| seat.member != member);
+        self.delivery().vacate(member);
         self.vacate(hub, |pending| {
             if pending.departed.insert(member) {
                 pending.items.push(Item::Left(member, reason));
@@ -443,10 +463,11 @@ impl Room {
         metrics.flushes.increment();
         tracing::trace!(room = self.name, items = items.len(), "flush");
         let moves = self.with_colors(&delivery, moves);
-        let strangers = delivery.flush(&self.name, items, moves, now, metrics);
+        let strangers = delivery.flush(&self.name, items, moves, now, &self.context.budget);
         let check = strangers && !std::mem::replace(&mut delivery.stranger_check_due, strangers);
         let stuck = self.hand_on(&mut delivery);
         drop(delivery);
+        self.context.budget.relieve();
         self.update_pause();
         if stuck {
             metrics.upstream_full.increment();
@@ -543,13 +564,13 @@ impl Room {
         let messages = delivery
             .senders
             .values()
-            .filter(|sender| sender.number > since);
+            .filter(|sender| sender.number > since)
+            .filter_map(|sender| Some((sender.number, &sender.newest.as_ref()?.text)));
         let notices = delivery
             .notices
             .iter()
             .filter(|notice| notice.number > since && notice.last_message > seat.entered);
         let mut missed: Vec<(u64, &Bytes)> = messages
-            .map(|sender| (sender.number, &sender.newest))
             .chain(notices.map(|notice| (notice.number, &notice.text)))
             .collect();
         missed.sort_unstable_by_key(|(number, _)| *number);
@@ -567,10 +588,23 @@ impl Room {
         let complete = numbers.len() == missed.len();
         let until = numbers.last().copied().unwrap_or(since);
         let chunk = (!numbers.is_empty()).then(|| Chunk {
-            bytes: shared(bytes, &self.context.metrics),
+            bytes: self.context.budget.share(bytes),
             numbers: Numbers::List(numbers),
         });
         outbox.catch_up(chunk, until, complete);
+    }
+
+    fn taken(&self, member: Uuid) {
+        let mut delivery = self.delivery();
+        let Delivery { seats, behind, .. } = &mut *delivery;
+        if let Some(seat) = seats.iter_mut().find(|seat| seat.member == member)
+            && seat.behind
+            && !seat.outbox.is_behind()
+        {
+            seat.behind = false;
+            *behind -= 1;
+            delivery.forget();
+        }
     }
 
     /// After the last local connection: ends the cluster's interest first and the room later, unless
@@ -729,7 +763,7 @@ impl Delivery {
         items: Vec<Item>,
         moves: Vec<(Uuid, Move, u16)>,
         now: Instant,
-        metrics: &Arc<Metrics>,
+        budget: &Arc<Budget>,
     ) -> bool {
         if self.seats.is_empty() {
             self.senders.clear();
@@ -744,6 +778,7 @@ impl Delivery {
         });
         let mut told = Vec::new();
         let mut local = Vec::new();
+        let mut said = Vec::new();
         let mut strangers = false;
         for item in items {
             match item {
@@ -756,6 +791,7 @@ impl Delivery {
                         self.number += 1;
                         frame::encode(Opcode::Text, &text, &mut bytes);
                         strangers |= self.note(sender, &text, is_local, now);
+                        said.push((sender, self.number, text.clone()));
                     }
                     if let Some(audience) = &mut self.audience
                         && let Some(sample) = demo::position(&text, unix_ms())
@@ -826,6 +862,7 @@ impl Delivery {
                 frame::encode(Opcode::Text, &text, &mut bytes);
                 // The cluster shows it, so its departure will be told.
                 self.note(member, &text, true, now);
+                said.push((member, self.number, text));
             }
             if let Some(audience) = &mut self.audience {
                 audience.moved(member, sample);
@@ -838,28 +875,35 @@ impl Delivery {
             audience.flush(&self.heads);
         }
         if !bytes.is_empty() {
-            self.send(first, shared(bytes, metrics), &told);
+            self.send(first, budget.share(bytes), &told);
+            if self.behind > 0 {
+                self.keep(said, budget);
+            }
+            self.forget();
         }
         strangers
     }
 
     /// Gives every seat the frames numbered from `first`, less the departures of senders that sent
     /// nothing while it was there.
-    fn send(&self, first: u64, bytes: Bytes, told: &[Told]) {
+    fn send(&mut self, first: u64, bytes: Bytes, told: &[Told]) {
         let numbers = first..self.number + 1;
         let oldest = told
             .iter()
             .map(|told| told.last_message)
             .min()
             .unwrap_or(u64::MAX);
-        for seat in &self.seats {
+        self.behind = 0;
+        for seat in &mut self.seats {
             if seat.entered < oldest {
-                seat.outbox.push(Chunk {
+                seat.behind = seat.outbox.push(Chunk {
                     bytes: bytes.clone(),
                     numbers: Numbers::Run(numbers.clone()),
                 });
+                self.behind += usize::from(seat.behind);
                 continue;
             }
+            seat.behind = seat.outbox.is_behind();
             let (mut start, mut number) = (0, first);
             let end = Told {
                 number: self.number + 1,
@@ -873,34 +917,68 @@ impl Delivery {
             {
                 if told.number > number {
                     let numbers = Numbers::Run(number..told.number);
-                    seat.outbox.push(Chunk {
+                    seat.behind = seat.outbox.push(Chunk {
                         bytes: bytes.slice(start..told.bytes.start),
                         numbers,
                     });
                 }
                 (start, number) = (told.bytes.end, told.number + 1);
             }
+            self.behind += usize::from(seat.behind);
         }
     }
 
-    /// Keeps what is newest of a sender, under the current number. True if its join was not seen.
+    /// Keeps of what was said what is newest of its sender.
+    fn keep(&mut self, said: Vec<(Uuid, u64, Bytes)>, budget: &Arc<Budget>) {
+        self.keeps = true;
+        for (id, number, text) in said {
+            let Some(sender) = self
+                .senders
+                .get_mut(&id)
+                .filter(|sender| sender.number == number)
+            else {
+                continue;
+            };
+            // A copy: the message may be a slice of a larger frame, and counts elsewhere.
+            let text = Bytes::copy_from_slice(&text);
+            sender.newest = Some(Newest {
+                _hold: budget.hold(Kept::Newest, text.len()),
+                text,
+            });
+        }
+    }
+
+    /// Lets go of newest messages if no seat is behind.
+    fn forget(&mut self) {
+        if self.behind == 0 && std::mem::take(&mut self.keeps) {
+            for sender in self.senders.values_mut() {
+                sender.newest = None;
+            }
+        }
+    }
+
+    /// A local connection goes.
+    fn vacate(&mut self, member: Uuid) {
+        let behind = &mut self.behind;
+        self.seats.retain(|seat| {
+            let goes = seat.member == member;
+            *behind -= usize::from(goes && seat.behind);
+            !goes
+        });
+        self.forget();
+    }
+
+    /// Notes that a sender said something, under the current number. True if its join was not seen.
     fn note(&mut self, id: Uuid, text: &Bytes, local: bool, now: Instant) -> bool {
-        // A message from another node is a slice of a larger frame: a copy does not hold the frame.
-        let newest = if local {
-            text.clone()
-        } else {
-            Bytes::copy_from_slice(text)
-        };
         let number = self.number;
         let sender = self.senders.entry(id).or_insert_with(|| Sender {
             color: hue(id),
-            newest: Bytes::new(),
+            newest: None,
             number,
             last_message: now,
             confirmed: local,
         });
         sender.color = demo::color_of(text).unwrap_or(sender.color);
-        sender.newest = newest;
         sender.number = number;
         sender.last_message = now;
         !sender.confirmed
@@ -1024,27 +1102,4 @@ fn cost(outbound: &Outbound) -> usize {
 fn hue(member: Uuid) -> u16 {
     let [first, second, third, fourth, ..] = *member.as_bytes();
     (u32::from_be_bytes([first, second, third, fourth]) % 360) as u16
-}
-
-/// Makes `bytes` shareable, and counts them as memory until the last share is dropped.
-pub(super) fn shared(bytes: Vec<u8>, metrics: &Arc<Metrics>) -> Bytes {
-    struct Counted {
-        bytes: Vec<u8>,
-        metrics: Arc<Metrics>,
-    }
-    impl AsRef<[u8]> for Counted {
-        fn as_ref(&self) -> &[u8] {
-            &self.bytes
-        }
-    }
-    impl Drop for Counted {
-        fn drop(&mut self) {
-            self.metrics.outbox_bytes.fall(self.bytes.capacity() as u64);
-        }
-    }
-    metrics.outbox_bytes.rise(bytes.capacity() as u64);
-    Bytes::from_owner(Counted {
-        bytes,
-        metrics: metrics.clone(),
-    })
 }

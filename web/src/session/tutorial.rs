@@ -36,7 +36,7 @@ impl Session for Tutorial {
         match demo::stamp(text, self.membership.member(), self.membership.color()) {
             Ok(stamped) => {
                 let length = stamped.len();
-                self.texts.push(stamped);
+                self.texts.push(self.hub.context().budget.said(stamped));
                 Ok(length)
             }
             Err(refusal) => {
@@ -67,6 +67,10 @@ impl Session for Tutorial {
             tracing::debug!(since, "skips ahead");
             self.membership.catch_up(since);
         }
+    }
+
+    fn taken(&mut self) {
+        self.membership.taken();
     }
 
     fn is_paused(&self) -> bool {

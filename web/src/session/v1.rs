@@ -20,7 +20,6 @@ use crate::protocol::{
 use crate::routes::check_room;
 use crate::token::TokenError;
 use crate::websocket::close::Close;
-use crate::websocket::frame::{self, Opcode};
 
 /// The cluster answers a join within this time, missed events included, or not at all.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,9 +65,7 @@ impl V1 {
     }
 
     fn say(&self, text: &str) {
-        let mut bytes = Vec::with_capacity(frame::frame_length(text.len()));
-        frame::encode(Opcode::Text, text.as_bytes(), &mut bytes);
-        self.outbox.push_vital(bytes.into(), 1);
+        self.outbox.say(text);
     }
 
     fn error(&self, room: &str, code: ErrorCode, message: &str) {

@@ -16,8 +16,11 @@ impl Close {
     pub(crate) const NOT_UTF8: Self = Self::new(1007, "text is not UTF-8");
     /// The member was removed, here or elsewhere in the cluster.
     pub(crate) const REMOVED: Self = Self::new(1008, "removed from the room");
-    /// The connection missed so much that it cannot be told what.
+    /// The connection missed so much that it cannot be told what, or what waits for it waits for
+    /// longest while memory is short.
     pub(crate) const TOO_FAR_BEHIND: Self = Self::new(1008, "too far behind");
+    /// Memory is short, and the connection holds the beginning of a message for longest.
+    pub(crate) const UNFINISHED: Self = Self::new(1008, "message was not finished in time");
     /// A message above the limit.
     pub(crate) const TOO_BIG: Self = Self::new(1009, "message is too big");
     /// The node shuts down.

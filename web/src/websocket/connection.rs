@@ -17,6 +17,7 @@ use super::decoder::{Decoder, Incoming};
 use super::frame::{self, Opcode};
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::hub::budget::Budget;
 use crate::hub::outbox::{FrameSink, Outbox, State};
 use crate::metrics::Metrics;
 use crate::session::tutorial::Tutorial;
@@ -63,11 +64,7 @@ pub(crate) async fn serve(
     shutdown: watch::Receiver<bool>,
 ) {
     let stream = Arc::new(stream);
-    let outbox = Arc::new(Outbox::new(
-        Box::new(Socket(stream.clone())),
-        hub.outbox_bounds(),
-        hub.metrics().clone(),
-    ));
+    let outbox = hub.outbox(Box::new(Socket(stream.clone())));
     let socket = (stream, outbox.clone());
     match dialect {
         Dialect::Tutorial(room) => {
@@ -98,7 +95,10 @@ async fn run<S: Session>(
         stream,
         outbox,
         session,
+        held_bytes: 0,
+        messages: 0,
         metrics: hub.metrics().clone(),
+        budget: hub.context().budget.clone(),
         config,
         shutdown,
         last_heard: Instant::now(),
@@ -121,7 +121,12 @@ struct Connection<S> {
     decoder: Decoder,
     outbox: Arc<Outbox>,
     session: S,
+    /// What the decoder holds, as the outbox knows it.
+    held_bytes: usize,
+    /// Whole messages so far.
+    messages: u64,
     metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
     config: Arc<Config>,
     shutdown: watch::Receiver<bool>,
     last_heard: Instant,
@@ -134,6 +139,8 @@ struct Pace {
     /// When the tick ends that `spent` belongs to.
     tick_end: Instant,
     spent: usize,
+    /// The node has enough to do until then.
+    rests_until: Instant,
 }
 
 impl Pace {
@@ -143,18 +150,20 @@ impl Pace {
             last_read: now,
             tick_end: now,
             spent: 0,
+            rests_until: now,
         }
     }
 
     /// When the next read may be; `clogged` says that the client does not take what is sent to it.
     fn next_read(&self, clogged: bool) -> Instant {
-        if clogged {
+        let next = if clogged {
             self.last_read + CLOGGED_PAUSE
         } else if self.spent >= TICK_BYTES {
             self.tick_end
         } else {
             self.last_read
-        }
+        };
+        next.max(self.rests_until)
     }
 
     fn begin(&mut self, tick: Duration) {
@@ -171,11 +180,13 @@ impl<S: Session> Connection<S> {
         self.metrics.connections.rise(1);
         self.metrics.connections_total.increment();
         tracing::info!("connection opened");
-        let end = match self.take_early(&early) {
+        let end = self.take_early(&early);
+        // It holds the buffer of the request.
+        drop(early);
+        let end = match end {
             Some(end) => end,
             None => self.exchange().await,
         };
-        drop(early);
         self.finish(end).await;
     }
 
@@ -184,6 +195,8 @@ impl<S: Session> Connection<S> {
         let mut last_ping = self.last_heard;
         let timer = sleep_until(self.next_deadline(last_ping));
         tokio::pin!(timer);
+        // Something waited, and the session does not know yet that it is taken.
+        let mut waited = false;
         loop {
             if let Some(due) = self
                 .session
@@ -192,17 +205,25 @@ impl<S: Session> Connection<S> {
             {
                 timer.as_mut().reset(due);
             }
-            let (waiting, clogged) = match self.outbox.state() {
+            let state = self.outbox.state();
+            if state != State::Idle {
+                waited = true;
+            } else if std::mem::take(&mut waited) {
+                self.session.taken();
+            }
+            let (waiting, clogged) = match state {
                 State::Idle => (false, false),
                 State::Waiting => (true, true),
                 State::Lagging => (true, false),
                 State::Behind(since) => {
                     self.session.catch_up(Some(since));
+                    self.budget.relieve();
                     tokio::task::yield_now().await;
                     continue;
                 }
                 State::Owed => {
                     self.session.catch_up(None);
+                    self.budget.relieve();
                     tokio::task::yield_now().await;
                     continue;
                 }
@@ -220,6 +241,11 @@ impl<S: Session> Connection<S> {
                 readable = self.stream.readable(), if !paused && !early => {
                     if readable.is_err() {
                         return End::Broken;
+                    }
+                    if self.has_to_wait() {
+                        self.last_heard = Instant::now();
+                        self.pace.rests_until = self.last_heard + self.config.tick;
+                        continue;
                     }
                     if let Some(end) = self.read(clogged) {
                         return end;
@@ -261,11 +287,18 @@ impl<S: Session> Connection<S> {
         (last_ping + self.config.ping_interval).min(self.last_heard + self.config.dead_after)
     }
 
+    /// Whether the node has enough to do with what was said. A message that is begun may be finished:
+    /// its beginning would cost as much.
+    fn has_to_wait(&self) -> bool {
+        self.budget.is_choked() && self.decoder.held_bytes() == 0
+    }
+
     /// Reads what the socket has, within the connection's pace.
     fn read(&mut self, clogged: bool) -> Option<End> {
-        SCRATCH.with_borrow_mut(|scratch| {
+        self.pace.begin(self.config.tick);
+        let messages = self.messages;
+        let end = SCRATCH.with_borrow_mut(|scratch| {
             let mut end = None;
-            self.pace.begin(self.config.tick);
             let bytes_max = if clogged {
                 CLOGGED_READ_BYTES
             } else {
@@ -277,7 +310,7 @@ impl<S: Session> Connection<S> {
                     Ok(count) => {
                         self.last_heard = self.pace.last_read;
                         end = self.take(&scratch[..count]);
-                        if clogged {
+                        if clogged || self.has_to_wait() {
                             break;
                         }
                     }
@@ -286,15 +319,28 @@ impl<S: Session> Connection<S> {
                     Err(_) => end = Some(End::Broken),
                 }
             }
-            self.session.read_ends();
             end
-        })
+        });
+        self.read_ends(messages);
+        end
     }
 
     fn take_early(&mut self, early: &[u8]) -> Option<End> {
         let end = self.take(early);
-        self.session.read_ends();
+        self.read_ends(0);
         end
+    }
+
+    /// What was read at once is taken; before it there were so many `messages`.
+    fn read_ends(&mut self, messages: u64) {
+        self.session.read_ends();
+        let held_bytes = self.decoder.held_bytes();
+        let is_new = self.messages != messages;
+        if held_bytes != self.held_bytes || (held_bytes > 0 && is_new) {
+            self.held_bytes = held_bytes;
+            self.outbox.keep_input(held_bytes, is_new);
+            self.budget.relieve();
+        }
     }
 
     /// Decodes `bytes`; the session takes the messages in it.
@@ -306,10 +352,12 @@ impl<S: Session> Connection<S> {
                 Ok(None) => return None,
                 Ok(Some(Incoming::Text(text))) => {
                     self.metrics.messages_in.increment();
+                    self.messages += 1;
                     self.session.text(text)
                 }
                 Ok(Some(Incoming::Binary(bytes))) => {
                     self.metrics.messages_in.increment();
+                    self.messages += 1;
                     self.session.binary(bytes)
                 }
                 Ok(Some(Incoming::Ping(payload))) => {
@@ -332,11 +380,14 @@ impl<S: Session> Connection<S> {
         let Self {
             stream,
             outbox,
+            decoder,
             session,
             metrics,
             config,
             ..
         } = self;
+        drop(decoder);
+        outbox.keep_input(0, true);
         session.end(end);
         metrics.connections.fall(1);
         let frame = match end {

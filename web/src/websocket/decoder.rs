@@ -123,6 +123,8 @@ impl Decoder {
                     } else {
                         &mut self.message
                     };
+                    let rest = frame.length - frame.have;
+                    reserve(buffer, take, rest);
                     unmask(chunk, frame.mask, frame.have, buffer);
                     frame.have += take;
                     let frame = *frame;
@@ -140,6 +142,15 @@ impl Decoder {
                     self.stage = Stage::EMPTY;
                 }
             }
+        }
+    }
+
+    /// Bytes of memory that a message takes which is not complete. A short one takes none that is
+    /// not there anyway.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self.message.capacity() {
+            0..=BUFFER_KEPT_BYTES_MAX => 0,
+            bytes => bytes,
         }
     }
 
@@ -285,6 +296,13 @@ fn header_length(bytes: &[u8]) -> usize {
             _ => 6,
         },
         _ => 2,
+    }
+}
+
+/// Makes room for `more` bytes: doubles the buffer, but not beyond `rest`, what its frame still brings.
+fn reserve(buffer: &mut Vec<u8>, more: usize, rest: usize) {
+    if buffer.capacity() - buffer.len() < more {
+        buffer.reserve_exact(rest.min(buffer.capacity().max(more)));
     }
 }
 

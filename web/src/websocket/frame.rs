@@ -42,6 +42,13 @@ pub(crate) fn encode(opcode: Opcode, payload: &[u8], output: &mut Vec<u8>) {
     output.extend_from_slice(payload);
 }
 
+/// One text frame.
+pub(crate) fn text(text: &str) -> Vec<u8> {
+    let mut output = Vec::with_capacity(frame_length(text.len()));
+    encode(Opcode::Text, text.as_bytes(), &mut output);
+    output
+}
+
 /// A close frame with a code and a reason.
 pub(crate) fn close(close: Close) -> Vec<u8> {
     let mut payload = Vec::with_capacity(2 + close.reason.len());

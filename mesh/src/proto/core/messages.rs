@@ -16,6 +16,8 @@ use super::Core;
 /// What a ring keeps of a room.
 const RING_MESSAGES: usize = 256;
 const RING_BYTES: usize = 64 * 1024;
+/// What all rings keep together; past it the oldest are emptied.
+const RINGS_BYTES: usize = 8 * 1024 * 1024;
 pub(super) const RING_AGE: Duration = Duration::from_secs(30);
 /// Unsent message bytes to a peer beyond which a link counts as slow.
 const UNSENT_MAX: usize = 256 * 1024;
@@ -39,6 +41,8 @@ pub(super) struct Messaging {
     /// No ring that was dropped had a later number of this node.
     forgotten: u64,
     rings: BTreeMap<RoomName, Ring>,
+    /// Bytes in all rings.
+    kept_bytes: usize,
     incoming: BTreeMap<RoomName, BTreeMap<OwnerId, Incoming>>,
     gaps: BTreeSet<(RoomName, OwnerId)>,
     /// Since when this node is interested in a room.
@@ -144,6 +148,28 @@ struct Parcel {
     body: Messages,
 }
 
+impl Messaging {
+    /// Empties rings until all together are within the bound, those first that are to be looked at
+    /// first. Their numbers stay, so that who missed something learns that it did.
+    fn shed(&mut self) {
+        for _ in 0..self.expiry.len() {
+            if self.kept_bytes <= RINGS_BYTES {
+                return;
+            }
+            let Some((at, room)) = self.expiry.pop_front() else {
+                return;
+            };
+            if let Some(ring) = self.rings.get_mut(&room) {
+                self.kept_bytes -= ring.bytes;
+                while !ring.items.is_empty() {
+                    ring.drop_oldest();
+                }
+            }
+            self.expiry.push_back((at, room));
+        }
+    }
+}
+
 impl Core {
     /// Numbers the messages of this node's clients and sends them to who is interested.
     pub(super) fn publish(&mut self, room: RoomName, items: Vec<Message>) {
@@ -159,6 +185,7 @@ impl Core {
             ring.own_last
         };
         let mut base = before;
+        let bytes_before = ring.bytes;
         for message in items {
             if message.payload.len() > MESSAGE_BYTES_MAX {
                 continue;
@@ -170,11 +197,13 @@ impl Core {
             base = number;
             numbered.push((number, message));
         }
+        self.messages.kept_bytes = self.messages.kept_bytes + ring.bytes - bytes_before;
         if fresh {
             self.messages
                 .expiry
                 .push_back((now.after(RING_AGE), room.clone()));
         }
+        self.messages.shed();
         let Some(to) = numbered.last().map(|(number, _)| *number) else {
             return;
         };
@@ -577,10 +606,13 @@ impl Core {
             last.max(frame.base)
         };
         let mut items = Vec::with_capacity(fresh.len());
+        let bytes_before = ring.bytes;
         for (number, message) in fresh {
             ring.keep(now, &frame.origin, floor, number, message.clone());
             items.push((number, message));
         }
+        self.messages.kept_bytes = self.messages.kept_bytes + ring.bytes - bytes_before;
+        self.messages.shed();
         self.emit(Event::Messages {
             room: frame.room,
             origin: frame.origin,
@@ -721,7 +753,9 @@ impl Core {
                 break;
             };
             if let Some(ring) = self.messages.rings.get_mut(&room) {
+                let bytes_before = ring.bytes;
                 ring.expire(now);
+                self.messages.kept_bytes = self.messages.kept_bytes + ring.bytes - bytes_before;
                 match ring.items.front() {
                     Some(kept) => self
                         .messages

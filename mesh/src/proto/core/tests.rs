@@ -538,6 +538,47 @@ fn messages_missed_while_a_link_was_down_are_replayed() {
 }
 
 #[test]
+fn what_is_kept_of_all_rooms_is_bounded_and_who_missed_it_learns_that() {
+    let mut mesh = Mesh::linked(2);
+    mesh.local(1, watch("a"));
+    mesh.run(200 * MS);
+    mesh.local(0, texts(0..3));
+    mesh.cut(0, 1);
+    mesh.local(0, texts(3..6));
+    for n in 0..300 {
+        let large = Message {
+            payload: Bytes::from(vec![b'x'; 60_000]),
+            ..text(n)
+        };
+        mesh.local(
+            0,
+            Local::Messages {
+                room: room(&format!("r{n}")),
+                items: vec![large],
+            },
+        );
+    }
+    let (rings, kept) = mesh.nodes[0].core.ring_sizes();
+    assert_eq!(rings, 301);
+    assert!((100..=8 * 1024 * 1024 / 60_000).contains(&kept), "{kept}");
+    mesh.cut.clear();
+    mesh.run(3_000 * MS);
+    mesh.local(0, texts(6..8));
+    mesh.run(100 * MS);
+    let (mut texts, mut all_lost) = (Vec::new(), 0);
+    for event in mesh.events(1) {
+        if let Event::Messages { items, lost, .. } = event {
+            texts.extend(items.into_iter().map(|(_, message)| message.payload));
+            all_lost += lost;
+        }
+    }
+    assert_eq!(texts, [0, 1, 2, 6, 7].map(|n| text(n).payload));
+    assert_eq!(all_lost, 1, "the one gap is told once");
+    mesh.run(70_000 * MS);
+    assert_eq!(mesh.nodes[0].core.ring_sizes(), (0, 0));
+}
+
+#[test]
 fn a_restarted_node_is_back_and_its_old_rows_are_gone() {
     let mut mesh = Mesh::linked(3);
     mesh.local(

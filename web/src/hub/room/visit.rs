@@ -121,7 +121,7 @@ impl Visit {
     pub(crate) fn event(&self, payload: Bytes) {
         self.say(Outbound::Events {
             room: self.room.name.clone(),
-            items: vec![(self.member, payload)],
+            items: vec![(self.member, self.room.context.budget.said(payload))],
         });
     }
 
