@@ -11,6 +11,7 @@ import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { eventually } from "./eventually.mjs";
+import { Link } from "./link.mjs";
 
 const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
 const BINARY = path.resolve(process.env.CURSORMESH_BIN ?? path.join(REPOSITORY, "target/debug/cursormesh"));
@@ -23,9 +24,13 @@ process.on("exit", () => {
 });
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
 
-/** Runs `scenario` against a started cluster; a failure comes with the end of every node's log. */
-export async function withCluster(scenario) {
-  const cluster = await Cluster.prepare(["n1", "n2", "n3"]);
+/**
+ * Runs `scenario` against a started cluster; a failure comes with the end of every node's log. `web`
+ * holds keys of the configuration's table of that name; with `links` there is a wire to each node that
+ * can be pulled out, and the cluster tells clients to come that way.
+ */
+export async function withCluster(scenario, { web = {}, links = false } = {}) {
+  const cluster = await Cluster.prepare(["n1", "n2", "n3"], web, links);
   try {
     await Promise.all(cluster.names.map((name) => cluster.start(name)));
     await cluster.whole();
@@ -43,16 +48,19 @@ class Cluster {
   #nodes = new Map();
 
   /** Chooses ports and writes the configuration; starts nothing. */
-  static async prepare(names) {
+  static async prepare(names, settings, links) {
     assert.ok(existsSync(BINARY), `${BINARY} is missing: run \`cargo build --workspace\`, or name another in CURSORMESH_BIN`);
     const cluster = new Cluster();
     cluster.#folder = mkdtempSync(path.join(os.tmpdir(), "cursormesh-browser-"));
-    let config = 'cluster = "browser-tests"\n';
+    let config = 'cluster = "browser-tests"\n\n[web]\n';
+    for (const [key, value] of Object.entries(settings)) config += `${key} = ${value}\n`;
     for (const name of names) {
       const web = await freeTcpPort();
       const mesh = await freeUdpPort();
-      cluster.#nodes.set(name, { web, log: path.join(cluster.#folder, `${name}.log`), child: null });
+      const link = links ? await Link.open(web) : null;
+      cluster.#nodes.set(name, { web, link, log: path.join(cluster.#folder, `${name}.log`), child: null });
       config += `\n[[node]]\nname = "${name}"\nweb = "127.0.0.1:${web}"\nmesh = "127.0.0.1:${mesh}"\n`;
+      if (link) config += `url = "ws://127.0.0.1:${link.port}/v1"\n`;
     }
     writeFileSync(cluster.#config, config);
     return cluster;
@@ -69,6 +77,11 @@ class Cluster {
   /** The TCP port on which a node serves browsers. */
   port(name) {
     return this.#nodes.get(name).web;
+  }
+
+  /** The wire to a node. */
+  link(name) {
+    return this.#nodes.get(name).link;
   }
 
   /** The address of a path on a node. */
@@ -143,6 +156,7 @@ class Cluster {
   /** Ends all nodes and removes their files. */
   async stop() {
     await Promise.all(this.names.filter((name) => running.has(this.#nodes.get(name).child)).map((name) => this.kill(name)));
+    await Promise.all(this.names.map((name) => this.link(name)?.close()));
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }

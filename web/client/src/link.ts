@@ -185,7 +185,7 @@ export class Link {
     if (this.#welcomed && !deadline.fast && this.env.wall() > deadline.wall + SLEPT_MS) return this.probe(true);
     this.#stop();
     this.#socket.close(GIVEN_UP, "no answer");
-    this.#tell({ code: null, why: this.#opened_at === null ? "failed" : "silent", text: "no answer" });
+    this.#tell({ code: null, why: this.#opened_at === null ? "failed" : "silent", text: "no answer" }, deadline.fast);
   }
 
   #tick(): void {
@@ -210,12 +210,13 @@ export class Link {
     this.#cancel_tick();
   }
 
-  #tell(ending: Ending): void {
+  #tell(ending: Ending, looked = false): void {
     const { code } = ending;
     this.handlers.ended(ending, {
       transport: this.transport,
       lived_ms: this.#opened_at === null ? null : this.env.now() - this.#opened_at,
       abnormal: code === null || code === 1005 || code === 1006,
+      looked,
     });
   }
 }
