@@ -3,6 +3,7 @@
 
 mod audience;
 mod departed;
+mod missed;
 pub(crate) mod outbox;
 pub(crate) mod room;
 mod roster;

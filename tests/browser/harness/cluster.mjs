@@ -54,10 +54,9 @@ class Cluster {
     cluster.#folder = mkdtempSync(path.join(os.tmpdir(), "cursormesh-browser-"));
     let config = 'cluster = "browser-tests"\n\n[web]\n';
     for (const [key, value] of Object.entries(settings)) config += `${key} = ${value}\n`;
-    for (const name of names) {
-      const web = await freeTcpPort();
-      const mesh = await freeUdpPort();
-      const link = links ? await Link.open(web) : null;
+    const ports = await freePorts(names.length, links);
+    for (const [index, name] of names.entries()) {
+      const { web, mesh, link } = ports[index];
       cluster.#nodes.set(name, { web, link, log: path.join(cluster.#folder, `${name}.log`), child: null });
       config += `\n[[node]]\nname = "${name}"\nweb = "127.0.0.1:${web}"\nmesh = "127.0.0.1:${mesh}"\n`;
       if (link) config += `url = "ws://127.0.0.1:${link.port}/v1"\n`;
@@ -161,20 +160,22 @@ class Cluster {
   }
 }
 
-async function freeTcpPort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
-async function freeUdpPort() {
-  const socket = dgram.createSocket("udp4").bind(0, "127.0.0.1");
-  await once(socket, "listening");
-  const { port } = socket.address();
-  socket.close();
-  await once(socket, "close");
-  return port;
+/**
+ * Ports that nobody has, and links to them if they are wanted: all are held until the last one is found,
+ * so that no two are the same.
+ */
+async function freePorts(count, links) {
+  const held = await Promise.all(Array.from({ length: count }, async () => {
+    const web = net.createServer().listen(0, "127.0.0.1");
+    const mesh = dgram.createSocket("udp4").bind(0, "127.0.0.1");
+    await Promise.all([web, mesh].map((socket) => once(socket, "listening")));
+    return { web, mesh };
+  }));
+  const ports = await Promise.all(held.map(async ({ web, mesh }) =>
+    ({ web: web.address().port, mesh: mesh.address().port, link: links ? await Link.open(web.address().port) : null })));
+  await Promise.all(held.flatMap(({ web, mesh }) => [web, mesh]).map((socket) => {
+    socket.close();
+    return once(socket, "close");
+  }));
+  return ports;
 }

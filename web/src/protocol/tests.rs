@@ -178,8 +178,8 @@ fn an_event_keeps_its_data_as_it_was_written() {
         panic!("not an event");
     };
     assert_eq!(
-        event.payload(),
-        r#"{"name":"b","data":{"n":1e400, "s":"\ud800"}}"#
+        event.payload(3),
+        r#"{"epoch":3,"name":"b","data":{"n":1e400, "s":"\ud800"}}"#
     );
 }
 
@@ -318,7 +318,9 @@ fn the_server_says_what_is_written_down() {
         ),
     );
     let sent = message("event");
-    let payload = json!({"name": sent["name"], "data": sent["data"]}).to_string();
+    let (name, data) = (&sent["name"], &sent["data"]);
+    let payload = format!("{{\"epoch\":3,\"name\":{name},\"data\":{data}}}");
+    assert_eq!(epoch_of(payload.as_bytes()), 3);
     let from = sent["from"].as_str().unwrap().parse().unwrap();
     is_told(
         "event",

@@ -203,7 +203,7 @@ impl V1 {
         {
             Refused::TooBig
         } else if let Some(visit) = self.visit(room).filter(|visit| !visit.is_joining()) {
-            visit.event(event.payload());
+            visit.event(event.payload(visit.epoch()));
             return Ok(());
         } else {
             Refused::NotJoined

@@ -117,7 +117,12 @@ impl Visit {
         });
     }
 
-    /// Says an event: `{"name":…,"data":…}`.
+    /// The member's epoch, once it has joined.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.phase.epoch()
+    }
+
+    /// Says an event: `{"epoch":…,"name":…,"data":…}`.
     pub(crate) fn event(&self, payload: Bytes) {
         self.say(Outbound::Events {
             room: self.room.name.clone(),
