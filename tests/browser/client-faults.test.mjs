@@ -39,6 +39,13 @@ function seeded(seed) {
   };
 }
 
+/** A WebSocket as browsers have it. */
+function plain(url, protocols) {
+  const socket = new utilities.ws(url, protocols, { perMessageDeflate: false });
+  socket.on("error", () => {});
+  return socket;
+}
+
 /** A browser's tab: a client with wires of its own to every node. */
 class Tab {
   errors = [];
@@ -166,9 +173,7 @@ class Tab {
 
   #socket(url, protocols) {
     url.port = this.#links.get(url.port).port;
-    const socket = new utilities.ws(url.href, protocols, { perMessageDeflate: false });
-    socket.on("error", () => {});
-    return socket;
+    return plain(url.href, protocols);
   }
 }
 
@@ -233,8 +238,25 @@ async function run(seed, cluster, kills, faults) {
       tab.say();
       last.set(tab.name, tab.sayings.at(-1).text);
     }
+    // Who comes now sees everyone where they are.
+    for (const node of cluster.names) {
+      const late = connect({ url: cluster.url(node), transports: ["websocket"], persist: false, environment: { webSocket: plain } });
+      try {
+        const seen = late.room(room).cursors;
+        await eventually(`who comes late on ${node} sees everyone where they are`, () => {
+          for (const tab of open().filter(({ position }) => position)) {
+            const cursor = seen.all.find(({ member }) => member.id === tab.id);
+            assert.deepEqual(cursor && [cursor.x, cursor.y], tab.position, `${tab.name}, who is on ${tab.client.status.node}`);
+          }
+          return true;
+        });
+      } finally {
+        late.close();
+      }
+    }
     for (const tab of open()) {
-      const rows = await members(tab.client.status.node);
+      // Without those who came late and are just going.
+      const rows = (await members(tab.client.status.node)).filter(({ id }) => ids.includes(id));
       await eventually(`${tab.name} is right about everything`, () => {
         const others = ids.filter((id) => id !== tab.id);
         assert.deepEqual(tab.room.others.map(({ id }) => id).sort(), others, "others");
@@ -246,7 +268,8 @@ async function run(seed, cluster, kills, faults) {
         for (const other of open()) {
           if (other === tab) continue;
           const cursor = tab.room.cursors.all.find(({ member }) => member.id === other.id);
-          if (other.position) assert.deepEqual(cursor && [cursor.x, cursor.y], other.position, `an old cursor of ${other.name}`);
+          const where = `an old cursor of ${other.name}, who is on ${other.client.status.node}, on ${tab.client.status.node}`;
+          if (other.position) assert.deepEqual(cursor && [cursor.x, cursor.y], other.position, where);
         }
         for (const text of last.values()) assert.ok(tab.heard.has(text), `${text} is not heard`);
         return true;
@@ -266,7 +289,8 @@ async function run(seed, cluster, kills, faults) {
     for (const tab of tabs) {
       for (const { id, from, to } of tab.recoveries) {
         for (const other of tabs) {
-          const seen = other.lefts.filter((left) => left.id === id && left.at >= from && left.at <= to + 1000 && left.reason !== "closed");
+          // What a client finds out when it is back itself is about its own absence.
+          const seen = other.lefts.filter((left) => left.id === id && left.at >= from && left.at <= to + 1000 && !["closed", "unknown"].includes(left.reason));
           assert.deepEqual(seen, [], `${other.name} saw ${tab.name} leave, who recovered`);
         }
       }

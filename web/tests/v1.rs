@@ -621,6 +621,65 @@ async fn a_position_from_another_node_waits_for_its_member() {
     client.hears("binary").await;
 }
 
+/// The positions that a client is given when it joins, in JSON.
+async fn positions_at_join(node: &Node, room: &str) -> Value {
+    let mut client = open_with(node.addr, "cursormesh.v1.json", None).await;
+    client.say(json!({"type": "hello"})).await;
+    client.hears("welcome").await;
+    client.say(json!({"type": "join", "room": room})).await;
+    let positions = client.until("cursors").await;
+    client.socket.close(None).await.unwrap();
+    positions["c"].clone()
+}
+
+#[tokio::test]
+async fn a_position_said_while_a_room_was_empty_for_a_moment_is_not_lost() {
+    let node = node();
+    let there = || node.cluster.members.lock().unwrap();
+    there().insert(Uuid::from_u128(7), member(7, "lobby"));
+    assert_eq!(positions_at_join(&node, "lobby").await, json!([]));
+    soon(async {
+        while there().len() > 1 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let cursor = Cursor {
+        member: Uuid::from_u128(7),
+        time_ms: 1,
+        x: 1.5,
+        y: 2.5,
+    };
+    node.hub.cursors("lobby", vec![cursor]);
+    assert_eq!(
+        positions_at_join(&node, "lobby").await[0],
+        json!([1, 1, 1.5, 2.5])
+    );
+}
+
+#[tokio::test]
+async fn a_position_said_before_the_first_v1_client_came_is_not_lost() {
+    let node = node();
+    let request = format!("ws://{}/ws?room=lobby", node.addr);
+    let stream = TcpStream::connect(node.addr).await.unwrap();
+    let (mut page, _) = client_async(request, stream).await.unwrap();
+    let mut members = node.cluster.members.lock().unwrap();
+    members.insert(Uuid::from_u128(7), member(7, "lobby"));
+    drop(members);
+    let cursor = Cursor {
+        member: Uuid::from_u128(7),
+        time_ms: 1,
+        x: 1.5,
+        y: 2.5,
+    };
+    page.send(Message::text("{}")).await.unwrap();
+    soon(page.next()).await.unwrap().unwrap();
+    node.hub.cursors("lobby", vec![cursor]);
+    soon(page.next()).await.unwrap().unwrap();
+    let positions = positions_at_join(&node, "lobby").await;
+    assert_eq!(positions, json!([[1, 1, 1.5, 2.5]]));
+}
+
 #[tokio::test]
 async fn events_come_back_with_numbers_and_bad_ones_are_refused() {
     let node = node();

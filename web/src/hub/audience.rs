@@ -229,11 +229,12 @@ impl Session {
 }
 
 impl Audience {
-    /// The audience of a room that has these members.
+    /// The audience of a room that has these members, with their positions so far.
     pub(super) fn new(
         room: String,
         number: u32,
         members: Vec<Member>,
+        positions: Positions,
         context: Arc<Context>,
     ) -> Self {
         let roster = Roster::new(room.clone(), members);
@@ -244,7 +245,7 @@ impl Audience {
             context,
             sessions: Vec::new(),
             roster,
-            positions: Positions::default(),
+            positions,
         }
     }
 

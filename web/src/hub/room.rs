@@ -124,6 +124,8 @@ struct Delivery {
     upstream_moves: HashMap<Uuid, Sample>,
     /// The v1 connections, since the first one came.
     audience: Option<Box<Audience>>,
+    /// Where v1 members are, until there is an audience.
+    positions: HashMap<Uuid, Sample>,
     /// Where the origins' events stand.
     heads: Heads,
     stranger_check_due: bool,
@@ -768,6 +770,7 @@ impl Delivery {
                 }
                 Item::Left(member, reason) => {
                     self.upstream_moves.remove(&member);
+                    self.positions.remove(&member);
                     if let Some(audience) = &mut self.audience {
                         audience.left(member, reason, now);
                     }
@@ -827,8 +830,11 @@ impl Delivery {
                 // The cluster shows it, so its departure will be told.
                 self.note(member, &text, true, now);
             }
-            if let Some(audience) = &mut self.audience {
-                audience.moved(member, sample);
+            match &mut self.audience {
+                Some(audience) => audience.moved(member, sample),
+                None => {
+                    self.positions.insert(member, sample);
+                }
             }
             if local {
                 self.upstream_moves.insert(member, sample);
