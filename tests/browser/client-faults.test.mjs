@@ -65,6 +65,8 @@ class Tab {
   /** `{id, from, to}` of absences after which it was told that nobody saw it leave. */
   recoveries = [];
   outcomes = {};
+  /** `[when, what]`, for the report of a failure. */
+  history = [];
   #links = new Map();
   #signals = new Set();
   #lost_at = 0;
@@ -88,7 +90,8 @@ class Tab {
         webSocket: (url, protocols) => tab.#socket(new URL(url), protocols),
       },
     });
-    tab.client.on("status", ({ state }) => {
+    tab.client.on("status", ({ state, node }) => {
+      tab.history.push([Date.now(), node ? `${state} ${node}` : state]);
       if (state === "reconnecting" && !tab.#lost_at) tab.#lost_at = Date.now();
     });
     tab.enter(room);
@@ -130,11 +133,15 @@ class Tab {
     const { room } = this;
     const told = (outcome, owed) => {
       this.outcomes[outcome] = (this.outcomes[outcome] ?? 0) + 1;
+      this.history.push([Date.now(), outcome]);
       if (outcome === "recovered") this.recoveries.push({ id: this.id, from: this.#lost_at, to: Date.now() });
       if (owed) this.since = Date.now();
       this.#lost_at = 0;
     };
-    room.on("ready", () => { this.since = Math.min(this.since, Date.now()); });
+    room.on("ready", () => {
+      this.since = Math.min(this.since, Date.now());
+      this.history.push([Date.now(), "ready"]);
+    });
     room.on("recovered", () => told("recovered", false));
     room.on("rebuilt", ({ reason }) => told(reason, true));
     room.on("dropped", ({ reason }) => assert.equal(reason, "not_connected"));
@@ -299,9 +306,9 @@ async function run(seed, cluster, kills, faults) {
     return tabs.map(({ outcomes }) => outcomes);
   } catch (error) {
     error.message += `\n(FAULT_SEED=${seed})`;
-    for (const tab of tabs) {
-      console.error(`${tab.name}: ${JSON.stringify({ status: tab.client.status, id: tab.id, since: tab.since - faults.began, outcomes: tab.outcomes, errors: tab.errors.map(String) })}`);
-    }
+    const when = ([at, what]) => `${at - faults.began} ${what}`;
+    console.error(`nodes: ${faults.history.map(when).join(", ")}`);
+    for (const tab of tabs) console.error(`${tab.name} ${tab.id}: ${tab.history.map(when).join(", ")}; ${tab.errors}`);
     throw error;
   } finally {
     await Promise.all(tabs.map((tab) => tab.close()));
@@ -313,20 +320,25 @@ for (let first = 0; first < seeds.length; first += AT_ONCE) {
   test(`faults, seed ${batch.join(", ")}: no duplicate member, no lost or doubled event, no stale cursor`, { timeout: 120_000 }, async (t) => {
     await withCluster(async (cluster) => {
       const random = seeded(batch[0] * 7919);
-      const faults = { over: false, began: Date.now() };
+      const faults = { over: false, began: Date.now(), history: [] };
+      const note = (what) => faults.history.push([Date.now(), what]);
       const kills = [];
       const runs = batch.map((seed) => run(seed, cluster, kills, faults));
       const trouble = async () => {
         const [killed, drained] = cluster.names.toSorted(() => random() - 0.5);
         await sleep(FAULTY_MS * (0.2 + 0.1 * random()));
         kills.push({ node: killed, at: Date.now() });
+        note(`kill ${killed}`);
         await cluster.kill(killed);
         await sleep(random() * 2000);
         await cluster.start(killed);
+        note(`started ${killed}`);
         await sleep(FAULTY_MS * (0.2 + 0.1 * random()));
         await cluster.whole();
+        note(`drain ${drained}`);
         assert.equal(await cluster.terminate(drained), 0);
         await cluster.start(drained);
+        note(`started ${drained}`);
         await sleep(Math.max(0, faults.began + FAULTY_MS - Date.now()));
         await cluster.whole();
       };

@@ -17,6 +17,10 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 /// Who does not answer within this time may be about to stop, or not have everything: the next is asked.
 const ASK_EVERY: Duration = Duration::from_millis(300);
 
+/// What was said so long before a client was gone may not have reached it, and neither a node that only
+/// began to listen then.
+const UNHEARD: Duration = Duration::from_secs(2);
+
 /// Clients that wait for what they missed, by ticket.
 #[derive(Debug, Default)]
 pub(super) struct Replays {
@@ -78,7 +82,9 @@ impl Core {
             complete: true,
         };
         // Nobody keeps events for longer than a ring does, so after that nothing can be promised.
-        let listened = self.interested_for(room).is_some_and(|since| since >= away);
+        let listened = self
+            .interested_for(room)
+            .is_some_and(|since| since >= away + UNHEARD);
         pending.complete = away < RING_AGE;
         for origin in origins {
             let from = seen.get(&origin).copied().unwrap_or(0);

@@ -914,6 +914,41 @@ fn what_one_node_does_not_answer_another_is_asked_for() {
 }
 
 #[test]
+fn what_was_said_just_before_a_node_began_to_listen_is_not_taken_for_nothing() {
+    let mut mesh = Mesh::linked(3);
+    mesh.local(0, watch("a"));
+    mesh.run(200 * MS);
+    (1..=2).for_each(|n| mesh.local(0, event(n)));
+    mesh.local(2, watch("a"));
+    mesh.run(100 * MS);
+    mesh.events(2);
+    // Its connection broke after that, and the second event was still on its way to it.
+    mesh.local(
+        2,
+        Local::Replay {
+            ticket: 7,
+            room: room("a"),
+            seen: vec![(
+                OwnerId {
+                    node: name(0),
+                    boot: 1_000,
+                },
+                1,
+            )],
+            away: Duration::from_millis(20),
+        },
+    );
+    mesh.run(500 * MS);
+    let missed = mesh.events(2).into_iter().find_map(|event| match event {
+        Event::Replayed {
+            items, complete, ..
+        } => Some((items.len(), complete)),
+        _ => None,
+    });
+    assert_eq!(missed, Some((1, true)));
+}
+
+#[test]
 fn of_a_dead_origin_that_said_nothing_nothing_is_missed() {
     let mut mesh = Mesh::linked(3);
     mesh.local(0, watch("a"));
