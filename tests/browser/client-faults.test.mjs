@@ -57,7 +57,7 @@ class Tab {
   /** `{text, at, node}` of what it said. */
   sayings = [];
   heard = new Set();
-  /** The newest number heard of each tab. */
+  /** The newest number heard of each tab as each member. */
   lastOf = new Map();
   shown = new Set();
   /** Members it was told that left, and when. */
@@ -162,12 +162,14 @@ class Tab {
       this.lefts.push({ id: member.id, reason, at: Date.now() });
     });
     room.cursors.on(({ member }) => assert.ok(this.shown.has(member.id), `a cursor of ${member.id}, who is not there`));
-    room.events.on("say", ({ data }) => {
+    room.events.on("say", ({ data, from }) => {
       assert.ok(!this.heard.has(data), `${data} was told twice`);
       this.heard.add(data);
+      // A tab that left and came again is another member, and there is no order between members.
       const [sender, n] = data.split(" ");
-      assert.ok(Number(n) > (this.lastOf.get(sender) ?? 0), `${data} came out of order`);
-      this.lastOf.set(sender, Number(n));
+      const voice = `${sender} ${from}`;
+      assert.ok(Number(n) > (this.lastOf.get(voice) ?? 0), `${data} came out of order`);
+      this.lastOf.set(voice, Number(n));
     });
   }
 

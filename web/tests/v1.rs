@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 #[derive(Default)]
 struct Cluster {
     members: Mutex<BTreeMap<Uuid, Member>>,
+    starting: AtomicBool,
 }
 
 impl Directory for Cluster {
@@ -70,7 +72,12 @@ impl Directory for Cluster {
         Value::Null
     }
     fn ready(&self) -> Result<(), String> {
-        Ok(())
+        let starting = self.starting.load(Ordering::SeqCst);
+        if starting {
+            Err("the node starts".to_owned())
+        } else {
+            Ok(())
+        }
     }
     fn metrics(&self) -> String {
         String::new()
@@ -348,6 +355,24 @@ async fn hello_comes_first_and_once() {
     assert_eq!(client.hears("pong").await["t"], 1.5);
     client.say(json!({"type": "hello"})).await;
     assert_eq!(client.closes().await, 4400);
+}
+
+#[tokio::test]
+async fn a_node_that_starts_welcomes_when_it_is_ready_or_has_waited_long_enough() {
+    for becomes_ready in [true, false] {
+        let node = node();
+        node.cluster.starting.store(true, Ordering::SeqCst);
+        let mut client = Client::raw(&node).await;
+        client.say(json!({"type": "hello"})).await;
+        client.say(json!({"type": "ping", "t": 1})).await;
+        let silence = timeout(Duration::from_millis(300), client.hear());
+        assert!(silence.await.is_err());
+        if becomes_ready {
+            node.cluster.starting.store(false, Ordering::SeqCst);
+        }
+        client.hears("welcome").await;
+        client.hears("pong").await;
+    }
 }
 
 #[tokio::test]

@@ -126,7 +126,10 @@ fn every_message_of_a_client_is_understood() {
             }
             ("leave", ClientMessage::Leave(leave)) => assert_eq!(leave.room, "lobby"),
             ("event_send", ClientMessage::Event(event)) => {
-                assert_eq!((event.room.as_ref(), event.name.as_ref()), ("lobby", "reaction"));
+                assert_eq!(
+                    (event.room.as_ref(), event.name.as_ref()),
+                    ("lobby", "reaction")
+                );
                 assert_eq!(raw(event.data).as_deref(), Some(r#"{"emoji":"👍"}"#));
                 assert_eq!(event.reference, Some(5.into()));
             }
@@ -358,7 +361,10 @@ fn the_server_says_what_is_written_down() {
         (2, sample(40, 0.25, 1_000_000.0)),
     ];
     is_told("cursors", &cursors("lobby", &placed));
-    is_told("refused", &refused("lobby", Some(&5.into()), Refused::TooBig));
+    is_told(
+        "refused",
+        &refused("lobby", Some(&5.into()), Refused::TooBig),
+    );
     assert_eq!(told_so_far.0, messages_of("server"), "no file is left out");
 }
 

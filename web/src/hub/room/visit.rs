@@ -241,7 +241,13 @@ impl Room {
                     let name = self.name.clone();
                     let positions = Positions::from(std::mem::take(positions));
                     let context = context.clone();
-                    Box::new(Audience::new(name, self.number, members, positions, context))
+                    Box::new(Audience::new(
+                        name,
+                        self.number,
+                        members,
+                        positions,
+                        context,
+                    ))
                 })
                 .enter(session);
         }
