@@ -16,8 +16,8 @@ use crate::bridge::{self, Dropped};
 use crate::config::NodeConfig;
 use crate::metrics;
 
-/// For so long after its start a node that knows of others but has no link yet is not ready: its
-/// first clients would see an empty cluster.
+/// For so long after its start a node that knows of others but is not in touch with all of them is not
+/// ready: its first clients would see an empty cluster, or be heard by a part of it.
 const JOIN_GRACE: Duration = Duration::from_secs(3);
 
 /// Rooms listed per node; their count is always given.
@@ -149,7 +149,11 @@ impl cluster::Directory for Directory {
             return Err("the node starts".to_owned());
         };
         let joining = self.has_seeds && self.started.elapsed() < JOIN_GRACE;
-        if joining && !view.overview().peers.iter().any(|peer| peer.linked) {
+        let overview = view.overview();
+        let linked = overview.peers.iter().any(|peer| peer.linked);
+        let mut alive = overview.peers.iter().filter(|peer| peer.alive);
+        let apart = alive.any(|peer| !(peer.linked || peer.relay.is_some()) || !peer.visible);
+        if joining && (apart || !linked) {
             return Err("the node looks for the others".to_owned());
         }
         Ok(())

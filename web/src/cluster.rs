@@ -64,7 +64,7 @@ pub struct Event {
     pub number: u64,
     /// The member that sent it.
     pub sender: Uuid,
-    /// JSON text, `{"name":…,"data":…}`.
+    /// JSON text, `{"epoch":…,"name":…,"data":…}`; the epoch is its sender's when it said that.
     pub payload: Bytes,
 }
 
@@ -136,7 +136,7 @@ pub enum Outbound {
     Events {
         /// The room.
         room: String,
-        /// Sender and JSON text, `{"name":…,"data":…}`, of each.
+        /// Sender and JSON text, `{"epoch":…,"name":…,"data":…}`, of each.
         items: Vec<(Uuid, Bytes)>,
     },
     /// New positions of local members, the newest of each: one flush of a room.

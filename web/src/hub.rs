@@ -4,6 +4,7 @@
 mod audience;
 pub(crate) mod budget;
 mod departed;
+mod missed;
 pub(crate) mod outbox;
 pub(crate) mod room;
 mod roster;

@@ -134,10 +134,11 @@ pub(crate) struct SaidEvent<'a> {
 }
 
 impl SaidEvent<'_> {
-    /// What travels through the cluster.
-    pub(crate) fn payload(&self) -> Bytes {
+    /// What travels through the cluster, of a member in this epoch.
+    pub(crate) fn payload(&self, epoch: u32) -> Bytes {
         let data = self.data.map_or("null", RawValue::get);
-        format!("{{\"name\":{},\"data\":{data}}}", json(&self.name)).into()
+        let name = json(&self.name);
+        format!("{EPOCH}{epoch},\"name\":{name},\"data\":{data}}}").into()
     }
 }
 
@@ -389,7 +390,23 @@ pub(crate) fn error(room: &str, code: ErrorCode, message: &str, retry: bool) -> 
     )
 }
 
-/// `{"type":"event",…}`; `payload` is `{"name":…,"data":…}`. `None` if it is not.
+/// How the payload of an event begins; the number of its sender's epoch follows.
+const EPOCH: &str = "{\"epoch\":";
+
+/// The epoch in which an event's sender said it; 0 if the payload does not say.
+pub(crate) fn epoch_of(payload: &[u8]) -> u32 {
+    split_epoch(payload).map_or(0, |(epoch, _)| epoch)
+}
+
+/// The epoch in a payload, and the other fields.
+fn split_epoch(payload: &[u8]) -> Option<(u32, &str)> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let fields = text.strip_prefix(EPOCH)?.strip_suffix('}')?;
+    let (epoch, fields) = fields.split_once(',')?;
+    Some((epoch.parse().ok()?, fields))
+}
+
+/// `{"type":"event",…}`; `payload` is `{"epoch":…,"name":…,"data":…}`. `None` if it is not.
 pub(crate) fn event(
     room: &str,
     from: Uuid,
@@ -397,10 +414,7 @@ pub(crate) fn event(
     origin: &str,
     number: u64,
 ) -> Option<String> {
-    let fields = std::str::from_utf8(payload)
-        .ok()?
-        .strip_prefix('{')?
-        .strip_suffix('}')?;
+    let (_, fields) = split_epoch(payload)?;
     Some(format!(
         "{{\"type\":\"event\",\"room\":{},\"from\":\"{from}\",{fields},\"at\":[{},\"{number}\"]}}",
         json(room),

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 #[derive(Default)]
 struct Cluster {
     members: Mutex<BTreeMap<Uuid, Member>>,
+    starting: AtomicBool,
 }
 
 impl Directory for Cluster {
@@ -70,7 +72,12 @@ impl Directory for Cluster {
         Value::Null
     }
     fn ready(&self) -> Result<(), String> {
-        Ok(())
+        let starting = self.starting.load(Ordering::SeqCst);
+        if starting {
+            Err("the node starts".to_owned())
+        } else {
+            Ok(())
+        }
     }
     fn metrics(&self) -> String {
         String::new()
@@ -351,6 +358,24 @@ async fn hello_comes_first_and_once() {
 }
 
 #[tokio::test]
+async fn a_node_that_starts_welcomes_when_it_is_ready_or_has_waited_long_enough() {
+    for becomes_ready in [true, false] {
+        let node = node();
+        node.cluster.starting.store(true, Ordering::SeqCst);
+        let mut client = Client::raw(&node).await;
+        client.say(json!({"type": "hello"})).await;
+        client.say(json!({"type": "ping", "t": 1})).await;
+        let silence = timeout(Duration::from_millis(300), client.hear());
+        assert!(silence.await.is_err());
+        if becomes_ready {
+            node.cluster.starting.store(false, Ordering::SeqCst);
+        }
+        client.hears("welcome").await;
+        client.hears("pong").await;
+    }
+}
+
+#[tokio::test]
 async fn who_says_nothing_is_closed() {
     let hello_timeout = Duration::from_millis(50);
     let node = node_with(
@@ -619,6 +644,65 @@ async fn a_position_from_another_node_waits_for_its_member() {
     node.hub.joined(member(7, "lobby"));
     client.hears("presence").await;
     client.hears("binary").await;
+}
+
+/// The positions that a client is given when it joins, in JSON.
+async fn positions_at_join(node: &Node, room: &str) -> Value {
+    let mut client = open_with(node.addr, "cursormesh.v1.json", None).await;
+    client.say(json!({"type": "hello"})).await;
+    client.hears("welcome").await;
+    client.say(json!({"type": "join", "room": room})).await;
+    let positions = client.until("cursors").await;
+    client.socket.close(None).await.unwrap();
+    positions["c"].clone()
+}
+
+#[tokio::test]
+async fn a_position_said_while_a_room_was_empty_for_a_moment_is_not_lost() {
+    let node = node();
+    let there = || node.cluster.members.lock().unwrap();
+    there().insert(Uuid::from_u128(7), member(7, "lobby"));
+    assert_eq!(positions_at_join(&node, "lobby").await, json!([]));
+    soon(async {
+        while there().len() > 1 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let cursor = Cursor {
+        member: Uuid::from_u128(7),
+        time_ms: 1,
+        x: 1.5,
+        y: 2.5,
+    };
+    node.hub.cursors("lobby", vec![cursor]);
+    assert_eq!(
+        positions_at_join(&node, "lobby").await[0],
+        json!([1, 1, 1.5, 2.5])
+    );
+}
+
+#[tokio::test]
+async fn a_position_said_before_the_first_v1_client_came_is_not_lost() {
+    let node = node();
+    let request = format!("ws://{}/ws?room=lobby", node.addr);
+    let stream = TcpStream::connect(node.addr).await.unwrap();
+    let (mut page, _) = client_async(request, stream).await.unwrap();
+    let mut members = node.cluster.members.lock().unwrap();
+    members.insert(Uuid::from_u128(7), member(7, "lobby"));
+    drop(members);
+    let cursor = Cursor {
+        member: Uuid::from_u128(7),
+        time_ms: 1,
+        x: 1.5,
+        y: 2.5,
+    };
+    page.send(Message::text("{}")).await.unwrap();
+    soon(page.next()).await.unwrap().unwrap();
+    node.hub.cursors("lobby", vec![cursor]);
+    soon(page.next()).await.unwrap().unwrap();
+    let positions = positions_at_join(&node, "lobby").await;
+    assert_eq!(positions, json!([[1, 1, 1.5, 2.5]]));
 }
 
 #[tokio::test]

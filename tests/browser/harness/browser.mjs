@@ -13,12 +13,17 @@ const TUTORIAL = pathToFileURL(path.join(REPOSITORY, "tests/pages/tutorial/index
 const CANDIDATES = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const VIEWPORT = { width: 1000, height: 700 };
 
+/** Where Chromium is. */
+export function chromiumPath() {
+  const found = CANDIDATES.find((candidate) => candidate && existsSync(candidate));
+  assert.ok(found, "no Chromium found: install it (`apt-get install chromium`) or name one in CHROMIUM");
+  return found;
+}
+
 /** A browser that ends with the test `t`. `args` go to Chromium as they are. */
 export async function browser(t, args = []) {
-  const executablePath = CANDIDATES.find((candidate) => candidate && existsSync(candidate));
-  assert.ok(executablePath, "no Chromium found: install it (`apt-get install chromium`) or name one in CHROMIUM");
   const started = await chromium.launch({
-    executablePath,
+    executablePath: chromiumPath(),
     args: [
       "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
       "--disable-component-update", "--no-first-run", ...args,

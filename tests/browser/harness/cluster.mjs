@@ -11,6 +11,7 @@ import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { eventually } from "./eventually.mjs";
+import { Link } from "./link.mjs";
 
 const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
 const BINARY = path.resolve(process.env.CURSORMESH_BIN ?? path.join(REPOSITORY, "target/debug/cursormesh"));
@@ -23,9 +24,13 @@ process.on("exit", () => {
 });
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
 
-/** Runs `scenario` against a started cluster; a failure comes with the end of every node's log. */
-export async function withCluster(scenario) {
-  const cluster = await Cluster.prepare(["n1", "n2", "n3"]);
+/**
+ * Runs `scenario` against a started cluster; a failure comes with the end of every node's log. `web`
+ * holds keys of the configuration's table of that name; with `links` there is a wire to each node that
+ * can be pulled out, and the cluster tells clients to come that way.
+ */
+export async function withCluster(scenario, { web = {}, links = false } = {}) {
+  const cluster = await Cluster.prepare(["n1", "n2", "n3"], web, links);
   try {
     await Promise.all(cluster.names.map((name) => cluster.start(name)));
     await cluster.whole();
@@ -43,16 +48,18 @@ class Cluster {
   #nodes = new Map();
 
   /** Chooses ports and writes the configuration; starts nothing. */
-  static async prepare(names) {
+  static async prepare(names, settings, links) {
     assert.ok(existsSync(BINARY), `${BINARY} is missing: run \`cargo build --workspace\`, or name another in CURSORMESH_BIN`);
     const cluster = new Cluster();
     cluster.#folder = mkdtempSync(path.join(os.tmpdir(), "cursormesh-browser-"));
-    let config = 'cluster = "browser-tests"\n';
-    for (const name of names) {
-      const web = await freeTcpPort();
-      const mesh = await freeUdpPort();
-      cluster.#nodes.set(name, { web, log: path.join(cluster.#folder, `${name}.log`), child: null });
+    let config = 'cluster = "browser-tests"\n\n[web]\n';
+    for (const [key, value] of Object.entries(settings)) config += `${key} = ${value}\n`;
+    const ports = await freePorts(names.length, links);
+    for (const [index, name] of names.entries()) {
+      const { web, mesh, link } = ports[index];
+      cluster.#nodes.set(name, { web, link, log: path.join(cluster.#folder, `${name}.log`), child: null });
       config += `\n[[node]]\nname = "${name}"\nweb = "127.0.0.1:${web}"\nmesh = "127.0.0.1:${mesh}"\n`;
+      if (link) config += `url = "ws://127.0.0.1:${link.port}/v1"\n`;
     }
     writeFileSync(cluster.#config, config);
     return cluster;
@@ -69,6 +76,11 @@ class Cluster {
   /** The TCP port on which a node serves browsers. */
   port(name) {
     return this.#nodes.get(name).web;
+  }
+
+  /** The wire to a node. */
+  link(name) {
+    return this.#nodes.get(name).link;
   }
 
   /** The address of a path on a node. */
@@ -143,24 +155,27 @@ class Cluster {
   /** Ends all nodes and removes their files. */
   async stop() {
     await Promise.all(this.names.filter((name) => running.has(this.#nodes.get(name).child)).map((name) => this.kill(name)));
+    await Promise.all(this.names.map((name) => this.link(name)?.close()));
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }
 
-async function freeTcpPort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
-async function freeUdpPort() {
-  const socket = dgram.createSocket("udp4").bind(0, "127.0.0.1");
-  await once(socket, "listening");
-  const { port } = socket.address();
-  socket.close();
-  await once(socket, "close");
-  return port;
+/**
+ * Ports that nobody has, and links to them if they are wanted: all are held until the last one is found,
+ * so that no two are the same.
+ */
+async function freePorts(count, links) {
+  const held = await Promise.all(Array.from({ length: count }, async () => {
+    const web = net.createServer().listen(0, "127.0.0.1");
+    const mesh = dgram.createSocket("udp4").bind(0, "127.0.0.1");
+    await Promise.all([web, mesh].map((socket) => once(socket, "listening")));
+    return { web, mesh };
+  }));
+  const ports = await Promise.all(held.map(async ({ web, mesh }) =>
+    ({ web: web.address().port, mesh: mesh.address().port, link: links ? await Link.open(web.address().port) : null })));
+  await Promise.all(held.flatMap(({ web, mesh }) => [web, mesh]).map((socket) => {
+    socket.close();
+    return once(socket, "close");
+  }));
+  return ports;
 }

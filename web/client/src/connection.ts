@@ -213,6 +213,7 @@ export class Connection {
     if (ending.code === 4409) this.handlers.superseded();
 
     const next = verdict(ending.code, ending.text);
+    if (lifetime.looked) next.retry = "at_once";
     if (next.retry === "never" || (next.retry === "token" && typeof this.settings.token !== "function")) {
       return this.#closed(ending);
     }

@@ -17,6 +17,8 @@ export interface Lifetime {
   lived_ms: number | null;
   /** Cut, not closed with a code that says why. */
   abnormal: boolean;
+  /** Found dead when somebody looked again: others do not come back in the same moment. */
+  looked?: boolean;
 }
 
 /** Which transport to use: WebSocket, and SockJS while that fails. */

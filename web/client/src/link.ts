@@ -36,6 +36,7 @@ export class Link {
   #welcomed = false;
   #ended = false;
   #heard_at: number;
+  #heard_wall: number;
   /** Answers that are due. */
   #due = 0;
   #deadline: { cancel: () => void; wall: number; fast: boolean } | null = null;
@@ -52,6 +53,7 @@ export class Link {
     private readonly handlers: LinkHandlers,
   ) {
     this.#heard_at = env.now();
+    this.#heard_wall = env.wall();
     this.#wait(open_ms, false);
     this.#socket = open({
       open: () => {
@@ -80,6 +82,11 @@ export class Link {
   /** Bytes that wait to go out. */
   get buffered(): number {
     return this.#socket.buffered;
+  }
+
+  /** When anything last arrived, in milliseconds since the Unix epoch. */
+  get heard_wall(): number {
+    return this.#heard_wall;
   }
 
   /** Smoothed; `null` before the first answer. */
@@ -164,6 +171,7 @@ export class Link {
   /** Anything that arrives is a sign of life; only in doubt it has to be the pong, as bytes may have waited in this machine. */
   #heard(): void {
     this.#heard_at = this.env.now();
+    this.#heard_wall = this.env.wall();
     if (this.#deadline && !this.#deadline.fast && this.#welcomed) this.#wait(ANSWER_MS, false);
   }
 
@@ -185,7 +193,7 @@ export class Link {
     if (this.#welcomed && !deadline.fast && this.env.wall() > deadline.wall + SLEPT_MS) return this.probe(true);
     this.#stop();
     this.#socket.close(GIVEN_UP, "no answer");
-    this.#tell({ code: null, why: this.#opened_at === null ? "failed" : "silent", text: "no answer" });
+    this.#tell({ code: null, why: this.#opened_at === null ? "failed" : "silent", text: "no answer" }, deadline.fast);
   }
 
   #tick(): void {
@@ -210,12 +218,13 @@ export class Link {
     this.#cancel_tick();
   }
 
-  #tell(ending: Ending): void {
+  #tell(ending: Ending, looked = false): void {
     const { code } = ending;
     this.handlers.ended(ending, {
       transport: this.transport,
       lived_ms: this.#opened_at === null ? null : this.env.now() - this.#opened_at,
       abnormal: code === null || code === 1005 || code === 1006,
+      looked,
     });
   }
 }

@@ -96,7 +96,7 @@ export class RoomCore implements Room<Fields, Fields> {
 
   #token: string | null = null;
   #seen = new Map<string, string>();
-  /** When the connection was lost, milliseconds since the Unix epoch. */
+  /** When the room was last heard of, milliseconds since the Unix epoch; `null` while it is joined. */
   #lost_at: number | null = null;
   /** Joined before, on this page. */
   #known = false;
@@ -226,7 +226,8 @@ export class RoomCore implements Room<Fields, Fields> {
     this.#outcome = this.#pages = null;
     this.#diffs = [];
     this.#early = [];
-    this.#lost_at ??= this.host.env.wall();
+    // A dead socket is noticed late: what was said since the last sign of life did not come.
+    this.#lost_at ??= this.#heard_at();
     this.#cancelRejoin();
     this.#cursorPacer.cancel();
     this.#updatePacer.cancel();
@@ -247,7 +248,11 @@ export class RoomCore implements Room<Fields, Fields> {
   /** What the next page needs to be this member; `null` if it cannot. */
   resume(): Resume | null {
     if (this.#token === null || this.#phase === "ended") return null;
-    return { token: this.#token, seen: Object.fromEntries(this.#seen), seen_at: this.#lost_at ?? this.host.env.wall() };
+    return { token: this.#token, seen: Object.fromEntries(this.#seen), seen_at: this.#lost_at ?? this.#heard_at() };
+  }
+
+  #heard_at(): number {
+    return this.host.link?.heard_wall ?? this.host.env.wall();
   }
 
   tell<Name extends "status" | "lost" | "restored">(name: Name, event: RoomEvents<Fields>[Name]): void {
@@ -340,7 +345,6 @@ export class RoomCore implements Room<Fields, Fields> {
     this.#number = message.number;
     this.#self = message.self;
     this.#token = message.token;
-    this.#lost_at = null;
     this.#refusals = 0;
     this.#version = "";
     this.#pressure_ms = 0;
@@ -387,6 +391,7 @@ export class RoomCore implements Room<Fields, Fields> {
     const outcome = this.#outcome;
     this.#outcome = null;
     this.#phase = "joined";
+    this.#lost_at = null;
     const initial = outcome !== null && !this.#known;
     this.#apply(changes, initial);
     const diffs = this.#diffs;

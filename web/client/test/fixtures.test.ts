@@ -4,7 +4,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { decodeCursors, encodeCursor, type CursorFrame } from "../src/frames";
-import { parse, type ClientMessage, type ServerMessage } from "../src/protocol";
+import { parse, type ClientMessage, type JoinedMessage, type ServerMessage } from "../src/protocol";
 import { World, member } from "./world";
 
 type Fixture = { about: string; from: "client" | "server" } & (
@@ -13,6 +13,8 @@ type Fixture = { about: string; from: "client" | "server" } & (
 );
 
 const directory = join(process.cwd(), "../protocol");
+/** Names of files that a test looked into, and not only parsed. */
+const used = new Set<string>();
 const fixtures = new Map(
   readdirSync(directory)
     .filter((name) => name.endsWith(".json"))
@@ -21,6 +23,7 @@ const fixtures = new Map(
 
 function message<Type extends (ClientMessage | ServerMessage)["type"]>(name: string, type: Type) {
   const fixture = fixtures.get(name);
+  used.add(name);
   assert.ok(fixture && "message" in fixture && fixture.message.type === type, `no fixture ${name}`);
   return fixture.message as Extract<ClientMessage | ServerMessage, { type: Type }>;
 }
@@ -39,6 +42,7 @@ describe("fixtures", () => {
       });
     } else {
       test(name, () => {
+        used.add(name);
         const { number, records, full, kind } = fixture.meaning;
         if (fixture.from === "client") {
           assert.equal(kind, 1);
@@ -58,6 +62,13 @@ describe("fixtures", () => {
     }
   });
 
+  test("and of every type in the document", () => {
+    const page = readFileSync(join(process.cwd(), "../../docs/browser-protocol.md"), "utf8");
+    const v1 = page.slice(page.indexOf("# Part 1"), page.indexOf("# Part 2"));
+    const types = new Set([...v1.matchAll(/"type":"(\w+)"/g)].map(([, type]) => type));
+    assert.deepEqual([...types].sort(), [...new Set([...known.client, ...known.server])].sort());
+  });
+
   test("the client says what the fixtures say", async () => {
     const world = new World();
     const client = world.client({ token: "eyJhbGciOi", json: true });
@@ -66,7 +77,7 @@ describe("fixtures", () => {
     const room = client.room<Record<string, unknown>>("lobby", { user: user ?? {}, state: state as Record<string, unknown> });
     socket.welcome();
     assert.deepEqual(socket.last("hello"), message("hello", "hello"));
-    assert.deepEqual(Object.keys(socket.last("ping")), Object.keys(message("ping", "ping")));
+    assert.deepEqual({ ...socket.last("ping"), t: 123 }, message("ping", "ping"));
     assert.deepEqual(socket.last("join"), message("join", "join"));
     const { self } = message("joined", "joined");
     socket.join("lobby", [member("b")], { self });
@@ -101,15 +112,74 @@ describe("fixtures", () => {
     room.cursors.on(({ x }) => told.push(x));
     socket.say(message("event", "event") as ServerMessage, message("cursors", "cursors"));
     assert.deepEqual(told, [{ emoji: "👍" }, true, 0.25]);
-    const errors: string[] = [];
+    const errors: unknown[] = [];
     room.on("error", ({ code }) => errors.push(code));
+    room.on("dropped", (dropped) => errors.push(dropped));
+    for (let i = 0; i < 5; i += 1) room.events.send("reaction", null);
     socket.say(message("error", "error"), message("refused", "refused"), message("token", "token"), message("pressure", "pressure"));
-    assert.deepEqual(errors, ["bad_state"]);
+    assert.deepEqual(errors, ["bad_state", { name: "reaction", reason: message("refused", "refused").reason }]);
+    // Its time is the fixture's, so that the fixture is its answer.
+    const ping = socket.last("ping");
+    socket.say({ ...message("pong", "pong"), t: ping.t });
+    assert.equal(client.latency(), 0);
     socket.say(message("presence_left", "presence"));
     assert.equal(room.others.length, 1);
     socket.say(message("left_kicked", "left"));
     assert.equal(room.joined, false);
     assert.deepEqual(world.errors, []);
     client.close();
+  });
+
+  test("the client leaves as the fixtures say", () => {
+    const world = new World();
+    const client = world.client();
+    world.socket.welcome();
+    const old = client.room("lobby");
+    world.socket.join();
+    old.leave();
+    const room = client.room("lobby");
+    world.socket.say(message("left", "left"));
+    world.socket.join();
+    assert.equal(room.joined, true, "the answer was the old room's");
+    client.close();
+  });
+
+  test("the client comes back as the fixtures say", async () => {
+    const world = new World();
+    const client = world.client({ persist: false });
+    const { user, state, resume } = message("join_resume", "join");
+    const room = client.room<Record<string, unknown>>("lobby", { user: user ?? {}, state: state as Record<string, unknown> });
+    const told: unknown[] = [];
+    room.on("recovered", () => told.push("recovered"));
+    room.on("rebuilt", ({ reason }) => told.push(reason));
+    room.events.on("reaction", ({ data }) => told.push(data));
+    const { self } = message("joined", "joined");
+    world.socket.welcome();
+    const bare = { ...self, user: { ...self.user, color: 217 } };
+    world.socket.join("lobby", [], { self: bare, token: resume?.token ?? "", positions: { "n1.1764000000000": "41" } });
+    world.socket.say(message("positions", "positions"));
+    world.socket.end();
+    const wanted = message("join_resume", "join");
+    const comeBack = async (seen: string, token: string | undefined, joined: JoinedMessage, ...missed: ServerMessage[]) => {
+      await world.clock.advance(1_234);
+      const { socket } = world;
+      socket.welcome();
+      const said = socket.last("join");
+      const positions = { ...wanted.resume?.seen, "n1.1764000000000": seen };
+      const resume = { ...wanted.resume, token, seen: positions };
+      // With the colour that it had before.
+      assert.deepEqual({ ...said, resume: { ...said.resume, away_ms: 1_234 } }, { ...wanted, user: { ...wanted.user, color: 217 }, resume });
+      socket.say(joined, ...missed, { type: "snapshot", room: "lobby", version: "1", members: [joined.self], more: false });
+      socket.end();
+    };
+    const recovered = message("joined_recovered", "joined");
+    await comeBack("41", resume?.token, recovered, message("event", "event") as ServerMessage);
+    await comeBack("43", recovered.token, message("joined_rebuilt", "joined"));
+    assert.deepEqual(told, [{ emoji: "👍" }, "recovered", "too_late"]);
+    client.close();
+  });
+
+  test("no file is left out", () => {
+    assert.deepEqual([...fixtures.keys()].filter((name) => !used.has(name)), []);
   });
 });

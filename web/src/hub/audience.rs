@@ -7,13 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::missed::in_order;
 use super::outbox::Outbox;
 use super::roster::{Diff, Positions, Roster};
 use super::{Context, unix_ms};
@@ -73,7 +74,10 @@ pub(super) struct Session {
 
 /// How far a session is, as its connection sees it without a lock.
 #[derive(Debug, Default)]
-pub(super) struct Phase(AtomicU8);
+pub(super) struct Phase {
+    step: AtomicU8,
+    epoch: AtomicU32,
+}
 
 impl Phase {
     const JOINED: u8 = 1;
@@ -81,16 +85,21 @@ impl Phase {
 
     /// The cluster has not shown the member yet.
     pub(super) fn is_joining(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == 0
+        self.step.load(Ordering::SeqCst) == 0
     }
 
     /// The room has ended the session.
     pub(super) fn is_over(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == Self::OVER
+        self.step.load(Ordering::SeqCst) == Self::OVER
     }
 
-    fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::SeqCst);
+    /// The member's epoch, once it has joined.
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    fn set(&self, step: u8) {
+        self.step.store(step, Ordering::SeqCst);
     }
 }
 
@@ -220,11 +229,12 @@ impl Session {
 }
 
 impl Audience {
-    /// The audience of a room that has these members.
+    /// The audience of a room that has these members, with their positions so far.
     pub(super) fn new(
         room: String,
         number: u32,
         members: Vec<Member>,
+        positions: Positions,
         context: Arc<Context>,
     ) -> Self {
         let roster = Roster::new(room.clone(), members);
@@ -235,7 +245,7 @@ impl Audience {
             context,
             sessions: Vec::new(),
             roster,
-            positions: Positions::default(),
+            positions,
         }
     }
 
@@ -283,6 +293,7 @@ impl Audience {
             return;
         };
         session.epoch = member.epoch;
+        session.phase.epoch.store(member.epoch, Ordering::SeqCst);
         if let Stage::Joining(joining) = &mut session.stage {
             joining.shown = Some(!fresh);
         } else {
@@ -547,7 +558,7 @@ impl Audience {
                 frames.extend(frame);
             }
         };
-        for (origin, event) in events {
+        for (origin, event) in in_order(events) {
             let frame = self.event_frame(&origin, &event);
             take(origin, event.number, frame);
         }

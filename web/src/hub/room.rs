@@ -129,6 +129,8 @@ struct Delivery {
     upstream_moves: HashMap<Uuid, Sample>,
     /// The v1 connections, since the first one came.
     audience: Option<Box<Audience>>,
+    /// Where v1 members are, until there is an audience.
+    positions: HashMap<Uuid, Sample>,
     /// Where the origins' events stand.
     heads: Heads,
     stranger_check_due: bool,
@@ -804,6 +806,7 @@ impl Delivery {
                 }
                 Item::Left(member, reason) => {
                     self.upstream_moves.remove(&member);
+                    self.positions.remove(&member);
                     if let Some(audience) = &mut self.audience {
                         audience.left(member, reason, now);
                     }
@@ -864,8 +867,11 @@ impl Delivery {
                 self.note(member, &text, true, now);
                 said.push((member, self.number, text));
             }
-            if let Some(audience) = &mut self.audience {
-                audience.moved(member, sample);
+            match &mut self.audience {
+                Some(audience) => audience.moved(member, sample),
+                None => {
+                    self.positions.insert(member, sample);
+                }
             }
             if local {
                 self.upstream_moves.insert(member, sample);

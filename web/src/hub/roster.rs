@@ -259,6 +259,13 @@ pub(super) struct Positions {
     moved: Vec<Uuid>,
 }
 
+impl From<HashMap<Uuid, protocol::Sample>> for Positions {
+    fn from(placed: HashMap<Uuid, protocol::Sample>) -> Self {
+        let moved = Vec::new();
+        Self { placed, moved }
+    }
+}
+
 impl Positions {
     /// A member is at a new position.
     pub(super) fn set(&mut self, member: Uuid, sample: protocol::Sample) {

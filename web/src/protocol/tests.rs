@@ -51,26 +51,94 @@ fn said(name: &str) -> String {
     fixture["message"].to_string()
 }
 
-/// Whether `text` is the server's message in the file of that name.
-fn is_told(name: &str, text: &str) {
-    let fixture = fixture(name);
-    assert_eq!(fixture["from"], "server", "{name}");
-    let told: Value = serde_json::from_str(text).unwrap();
-    assert_eq!(told, fixture["message"], "{name}");
+/// The files that a node's own words were compared with.
+#[derive(Default)]
+struct Told(BTreeSet<String>);
+
+impl Told {
+    /// Whether `text` is the server's message in the file of that name.
+    fn is(&mut self, name: &str, text: &str) {
+        let fixture = fixture(name);
+        assert_eq!(fixture["from"], "server", "{name}");
+        let told: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(told, fixture["message"], "{name}");
+        self.0.insert(name.to_owned());
+    }
+}
+
+/// The names of files with messages in JSON.
+fn messages_of(from: &str) -> BTreeSet<String> {
+    let texts = fixtures().into_iter();
+    let texts = texts.filter(|(_, file)| file["from"] == from && file.get("message").is_some());
+    texts.map(|(name, _)| name).collect()
+}
+
+#[test]
+fn every_file_is_a_message_of_the_client_or_of_the_server() {
+    for (name, file) in fixtures() {
+        let from = file["from"].as_str().unwrap();
+        assert!(["client", "server"].contains(&from), "{name}");
+        let forms = ["message", "hex"].map(|form| file.get(form).is_some());
+        assert_ne!(forms[0], forms[1], "{name} is in JSON, or in bytes");
+    }
+}
+
+#[test]
+fn every_type_in_the_document_has_a_file_and_no_other() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/browser-protocol.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (v1, _) = page.split_once("# Part 2").unwrap();
+    let written: BTreeSet<&str> = v1
+        .split("\"type\":\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    let files = fixtures();
+    let known: BTreeSet<&str> = files
+        .iter()
+        .filter_map(|(_, file)| file["message"]["type"].as_str())
+        .collect();
+    assert_eq!(known, written);
 }
 
 #[test]
 fn every_message_of_a_client_is_understood() {
-    let mut kinds = BTreeSet::new();
-    for (name, fixture) in fixtures() {
-        if fixture["from"] != "client" || fixture.get("message").is_none() {
-            continue;
+    for name in messages_of("client") {
+        let text = said(&name);
+        let message = parse(text.as_bytes()).unwrap_or_else(|close| panic!("{name}: {close:?}"));
+        let raw = |value: Option<&RawValue>| value.map(|value| value.get().to_owned());
+        match (name.as_str(), message) {
+            ("hello", ClientMessage::Hello) => {}
+            ("ping", ClientMessage::Ping(t)) => assert_eq!(t, 123.into()),
+            ("join", ClientMessage::Join(join)) => {
+                let user = join.user.unwrap();
+                assert_eq!(join.room, "lobby");
+                assert_eq!((user.id.as_deref(), user.color), (Some("u-ada"), Some(217)));
+                assert_eq!(raw(join.state).as_deref(), Some(r#"{"tool":"pen"}"#));
+                assert!(join.resume.is_none());
+            }
+            ("join_resume", ClientMessage::Join(join)) => assert!(join.resume.is_some()),
+            ("update", ClientMessage::Update(update)) => {
+                let user = update.user.unwrap();
+                assert_eq!(update.room, "lobby");
+                assert_eq!(user.name.as_deref(), Some("Ada L."));
+                assert_eq!(raw(update.state).as_deref(), Some(r#"{"tool":"eraser"}"#));
+            }
+            ("leave", ClientMessage::Leave(leave)) => assert_eq!(leave.room, "lobby"),
+            ("event_send", ClientMessage::Event(event)) => {
+                assert_eq!(
+                    (event.room.as_ref(), event.name.as_ref()),
+                    ("lobby", "reaction")
+                );
+                assert_eq!(raw(event.data).as_deref(), Some(r#"{"emoji":"👍"}"#));
+                assert_eq!(event.reference, Some(5.into()));
+            }
+            ("cursor", ClientMessage::Cursor(cursor)) => {
+                assert_eq!(cursor.sample(), Sample::new(65_535, 1.5, -2.0));
+            }
+            (name, message) => panic!("nothing is known of {name}: {message:?}"),
         }
-        let text = fixture["message"].to_string();
-        parse(text.as_bytes()).unwrap_or_else(|close| panic!("{name}: {close:?}"));
-        kinds.insert(fixture["message"]["type"].to_string());
     }
-    assert_eq!(kinds.len(), 7, "one file for each type at least");
 }
 
 #[test]
@@ -113,8 +181,8 @@ fn an_event_keeps_its_data_as_it_was_written() {
         panic!("not an event");
     };
     assert_eq!(
-        event.payload(),
-        r#"{"name":"b","data":{"n":1e400, "s":"\ud800"}}"#
+        event.payload(3),
+        r#"{"epoch":3,"name":"b","data":{"n":1e400, "s":"\ud800"}}"#
     );
 }
 
@@ -178,6 +246,8 @@ fn told(fixture: &Value) -> String {
 #[test]
 fn the_server_says_what_is_written_down() {
     let message = |name: &str| fixture(name)["message"].clone();
+    let mut told_so_far = Told::default();
+    let mut is_told = |name: &str, text: &str| told_so_far.is(name, text);
     let welcomed = message("welcome");
     is_told(
         "welcome",
@@ -251,7 +321,9 @@ fn the_server_says_what_is_written_down() {
         ),
     );
     let sent = message("event");
-    let payload = json!({"name": sent["name"], "data": sent["data"]}).to_string();
+    let (name, data) = (&sent["name"], &sent["data"]);
+    let payload = format!("{{\"epoch\":3,\"name\":{name},\"data\":{data}}}");
+    assert_eq!(epoch_of(payload.as_bytes()), 3);
     let from = sent["from"].as_str().unwrap().parse().unwrap();
     is_told(
         "event",
@@ -289,6 +361,11 @@ fn the_server_says_what_is_written_down() {
         (2, sample(40, 0.25, 1_000_000.0)),
     ];
     is_told("cursors", &cursors("lobby", &placed));
+    is_told(
+        "refused",
+        &refused("lobby", Some(&5.into()), Refused::TooBig),
+    );
+    assert_eq!(told_so_far.0, messages_of("server"), "no file is left out");
 }
 
 #[test]

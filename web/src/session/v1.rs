@@ -25,6 +25,10 @@ use crate::websocket::close::Close;
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Fresh tokens are sent this often, so that one that a client holds is good for as long again.
 const TOKEN_EVERY: Duration = Duration::from_secs(60);
+/// A node that has only just started is not in touch with all others: its first clients would see an
+/// empty cluster, and what they say would not get everywhere. They are welcomed that much later at most.
+const WELCOME_WITHIN: Duration = Duration::from_secs(3);
+const WELCOME_RETRY: Duration = Duration::from_millis(50);
 /// What a small message costs the node beside its bytes.
 const MESSAGE_COST: usize = 64;
 
@@ -38,6 +42,8 @@ pub(crate) struct V1 {
     binary: bool,
     began: Instant,
     greeted: bool,
+    /// When to look again whether the node is ready, and when to welcome the client all the same.
+    welcome_due: Option<(Instant, Instant)>,
     visits: Vec<Visit>,
     tokens_due: Instant,
 }
@@ -54,6 +60,7 @@ impl V1 {
             binary,
             began: now,
             greeted: false,
+            welcome_due: None,
             visits: Vec::new(),
             tokens_due: now + TOKEN_EVERY,
         }
@@ -83,8 +90,18 @@ impl V1 {
         self.visits.get_mut(index)
     }
 
-    fn greet(&mut self) {
+    fn greet(&mut self, now: Instant) {
         self.greeted = true;
+        let (_, end) = *self.welcome_due.get_or_insert((now, now + WELCOME_WITHIN));
+        if now < end && self.hub.context().directory.ready().is_err() {
+            self.welcome_due = Some((now + WELCOME_RETRY, end));
+        } else {
+            self.welcome_due = None;
+            self.welcome();
+        }
+    }
+
+    fn welcome(&self) {
         let directory = &self.hub.context().directory;
         let node = directory.node();
         let nodes = directory.nodes();
@@ -200,7 +217,7 @@ impl V1 {
         {
             Refused::TooBig
         } else if let Some(visit) = self.visit(room).filter(|visit| !visit.is_joining()) {
-            visit.event(event.payload());
+            visit.event(event.payload(visit.epoch()));
             return Ok(());
         } else {
             Refused::NotJoined
@@ -233,7 +250,7 @@ impl Session for V1 {
             ClientMessage::Hello if self.greeted => {
                 return Err(Close::bad_message("hello comes once"));
             }
-            ClientMessage::Hello => self.greet(),
+            ClientMessage::Hello => self.greet(Instant::now()),
             _ if !self.greeted => return Err(Close::bad_message("hello comes first")),
             ClientMessage::Ping(t) => self.say(&protocol::pong(&t, unix_ms())),
             ClientMessage::Join(join) => self.join(join),
@@ -275,12 +292,15 @@ impl Session for V1 {
     }
 
     fn is_paused(&self) -> bool {
-        self.visits.iter().any(Visit::is_paused)
+        self.welcome_due.is_some() || self.visits.iter().any(Visit::is_paused)
     }
 
     fn deadline(&self) -> Option<Instant> {
         if !self.greeted {
             return Some(self.began + self.config.hello_timeout);
+        }
+        if let Some((due, _)) = self.welcome_due {
+            return Some(due);
         }
         let joins = self.visits.iter().filter(|visit| visit.is_joining());
         let joins = joins.map(|visit| visit.began() + JOIN_TIMEOUT);
@@ -294,6 +314,9 @@ impl Session for V1 {
             } else {
                 Ok(())
             };
+        }
+        if self.welcome_due.is_some_and(|(due, _)| now >= due) {
+            self.greet(now);
         }
         let late = |visit: &Visit| now >= visit.began() + JOIN_TIMEOUT && visit.is_joining();
         if self.visits.iter().any(late) {

@@ -14,6 +14,12 @@ use super::messages::RING_AGE;
 const PENDING_MAX: usize = 1_024;
 /// How long others have to answer.
 const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Who does not answer within this time may be about to stop, or not have everything: the next is asked.
+const ASK_EVERY: Duration = Duration::from_millis(300);
+
+/// What was said so long before a client was gone may not have reached it, and neither a node that only
+/// began to listen then.
+const UNHEARD: Duration = Duration::from_secs(2);
 
 /// Clients that wait for what they missed, by ticket.
 #[derive(Debug, Default)]
@@ -23,8 +29,13 @@ pub(super) struct Replays {
 
 #[derive(Debug)]
 struct Pending {
+    room: RoomName,
     until: Time,
-    awaited: BTreeSet<OwnerId>,
+    /// From which of their numbers on the origins' events are asked for.
+    awaited: BTreeMap<OwnerId, u64>,
+    asked_at: Time,
+    /// How often.
+    asked: usize,
     items: Vec<(OwnerId, u64, Message)>,
     complete: bool,
 }
@@ -33,7 +44,7 @@ impl Replays {
     pub(super) fn awaits(&self, ticket: u64, origin: &OwnerId) -> bool {
         self.pending
             .get(&ticket)
-            .is_some_and(|pending| pending.awaited.contains(origin))
+            .is_some_and(|pending| pending.awaited.contains_key(origin))
     }
 }
 
@@ -62,13 +73,18 @@ impl Core {
         origins.insert(self.me.clone());
         origins.extend(seen.keys().cloned());
         let mut pending = Pending {
+            room: room.clone(),
             until: self.now.after(PATIENCE),
-            awaited: BTreeSet::new(),
+            awaited: BTreeMap::new(),
+            asked_at: self.now,
+            asked: 1,
             items: Vec::new(),
             complete: true,
         };
         // Nobody keeps events for longer than a ring does, so after that nothing can be promised.
-        let listened = self.interested_for(room).is_some_and(|since| since >= away);
+        let listened = self
+            .interested_for(room)
+            .is_some_and(|since| since >= away + UNHEARD);
         pending.complete = away < RING_AGE;
         for origin in origins {
             let from = seen.get(&origin).copied().unwrap_or(0);
@@ -77,16 +93,8 @@ impl Core {
             let nothing_said = items.is_empty() && (listened || origin == self.me);
             if complete || (nothing_said && !self.is_kept(room, &origin)) {
                 pending.take(&origin, items);
-            } else if let Some(conn) = self.who_has(room, &origin) {
-                let frame = Frame::MessagePull(MessagePull {
-                    origin: origin.clone(),
-                    room: room.clone(),
-                    from,
-                    to: u64::MAX,
-                    ticket,
-                });
-                self.send(conn, Lane::Messages, &frame);
-                pending.awaited.insert(origin);
+            } else if self.ask_for_missed(ticket, room, &origin, from, 0) {
+                pending.awaited.insert(origin, from);
             } else {
                 pending.complete = false;
                 pending.take(&origin, items);
@@ -99,7 +107,7 @@ impl Core {
     /// The answer to a pull with a ticket.
     pub(super) fn replay_answer(&mut self, frame: Messages) {
         if let Some(pending) = self.replays.pending.get_mut(&frame.ticket)
-            && pending.awaited.remove(&frame.origin)
+            && pending.awaited.remove(&frame.origin).is_some()
         {
             pending.complete &= frame.lost == 0;
             pending.take(&frame.origin, frame.items);
@@ -107,9 +115,25 @@ impl Core {
         self.finish_replays();
     }
 
-    /// Tells who has all answers, or has waited long enough.
+    /// Asks somebody else for what did not come, and tells who has all answers, or has waited long
+    /// enough.
     pub(super) fn finish_replays(&mut self) {
         let now = self.now;
+        let mut again = Vec::new();
+        for (ticket, pending) in &mut self.replays.pending {
+            if now < pending.asked_at.after(ASK_EVERY) {
+                continue;
+            }
+            pending.asked_at = now;
+            for (origin, from) in &pending.awaited {
+                let room = pending.room.clone();
+                again.push((*ticket, room, origin.clone(), *from, pending.asked));
+            }
+            pending.asked += 1;
+        }
+        for (ticket, room, origin, from, asked) in again {
+            self.ask_for_missed(ticket, &room, &origin, from, asked);
+        }
         let done: Vec<u64> = self
             .replays
             .pending
@@ -128,18 +152,36 @@ impl Core {
         }
     }
 
-    /// The origin if it is linked, else any linked node that is interested in the room.
-    fn who_has(&self, room: &RoomName, origin: &OwnerId) -> Option<ConnId> {
-        if let Some((conn, link)) = self.link_to(&origin.node)
-            && link.boot() == origin.boot
-        {
-            return Some(conn);
-        }
+    /// Asks for what an origin said after `from`: the origin itself, then linked nodes that are
+    /// interested in the room, by turns. False if there is nobody to ask.
+    fn ask_for_missed(
+        &mut self,
+        ticket: u64,
+        room: &RoomName,
+        origin: &OwnerId,
+        from: u64,
+        asked: usize,
+    ) -> bool {
+        let itself = self.link_to(&origin.node);
+        let itself = itself.filter(|(_, link)| link.boot() == origin.boot);
         let others = self.watchers.get(room).into_iter().flatten();
-        others
-            .filter_map(|node| self.link_to(node))
+        let ways: Vec<ConnId> = itself
+            .into_iter()
+            .chain(others.filter_map(|node| self.link_to(node)))
             .map(|(conn, _)| conn)
-            .next()
+            .collect();
+        let Some(conn) = ways.get(asked % ways.len().max(1)) else {
+            return false;
+        };
+        let frame = Frame::MessagePull(MessagePull {
+            origin: origin.clone(),
+            room: room.clone(),
+            from,
+            to: u64::MAX,
+            ticket,
+        });
+        self.send(*conn, Lane::Messages, &frame);
+        true
     }
 }
 

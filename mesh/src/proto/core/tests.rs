@@ -937,6 +937,63 @@ fn what_a_dead_origin_said_is_replayed_by_who_heard_it() {
 }
 
 #[test]
+fn what_one_node_does_not_answer_another_is_asked_for() {
+    let mut mesh = Mesh::linked(4);
+    mesh.local(1, watch("a"));
+    mesh.local(2, watch("a"));
+    mesh.run(200 * MS);
+    (1..=3).for_each(|n| mesh.local(0, event(n)));
+    mesh.run(100 * MS);
+    mesh.kill(0);
+    mesh.local(3, watch("a"));
+    mesh.run(200 * MS);
+    // It is about to stop, and still linked.
+    mesh.nodes[1].running = false;
+    let origin = OwnerId {
+        node: name(0),
+        boot: 1_000,
+    };
+    let (events, complete) = replayed(&mut mesh, 3, vec![(origin, 1)]);
+    assert_eq!(events, [Bytes::from_static(b"2"), Bytes::from_static(b"3")]);
+    assert!(complete);
+}
+
+#[test]
+fn what_was_said_just_before_a_node_began_to_listen_is_not_taken_for_nothing() {
+    let mut mesh = Mesh::linked(3);
+    mesh.local(0, watch("a"));
+    mesh.run(200 * MS);
+    (1..=2).for_each(|n| mesh.local(0, event(n)));
+    mesh.local(2, watch("a"));
+    mesh.run(100 * MS);
+    mesh.events(2);
+    // Its connection broke after that, and the second event was still on its way to it.
+    mesh.local(
+        2,
+        Local::Replay {
+            ticket: 7,
+            room: room("a"),
+            seen: vec![(
+                OwnerId {
+                    node: name(0),
+                    boot: 1_000,
+                },
+                1,
+            )],
+            away: Duration::from_millis(20),
+        },
+    );
+    mesh.run(500 * MS);
+    let missed = mesh.events(2).into_iter().find_map(|event| match event {
+        Event::Replayed {
+            items, complete, ..
+        } => Some((items.len(), complete)),
+        _ => None,
+    });
+    assert_eq!(missed, Some((1, true)));
+}
+
+#[test]
 fn of_a_dead_origin_that_said_nothing_nothing_is_missed() {
     let mut mesh = Mesh::linked(3);
     mesh.local(0, watch("a"));

@@ -8,6 +8,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 use uuid::Uuid;
 
 use super::super::audience::{Audience, Joining, Phase, Resuming, Session};
+use super::super::roster::Positions;
 use super::{Inner, Item, Move, Outbox, Room, hue, unix_ms};
 use crate::cluster::{Event, LeaveReason, Member, Outbound, User};
 use crate::protocol::{Rebuilt, Sample};
@@ -117,7 +118,12 @@ impl Visit {
         });
     }
 
-    /// Says an event: `{"name":…,"data":…}`.
+    /// The member's epoch, once it has joined.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.phase.epoch()
+    }
+
+    /// Says an event: `{"epoch":…,"name":…,"data":…}`.
     pub(crate) fn event(&self, payload: Bytes) {
         self.say(Outbound::Events {
             room: self.room.name.clone(),
@@ -225,13 +231,23 @@ impl Room {
         let phase = session.phase.clone();
         {
             let mut delivery = self.delivery();
+            let delivery = &mut *delivery;
+            let positions = &mut delivery.positions;
             delivery
                 .audience
                 .get_or_insert_with(|| {
                     // What waits in the queue may be in it already; telling it again changes nothing.
                     let members = context.directory.members(&self.name);
                     let name = self.name.clone();
-                    Box::new(Audience::new(name, self.number, members, context.clone()))
+                    let positions = Positions::from(std::mem::take(positions));
+                    let context = context.clone();
+                    Box::new(Audience::new(
+                        name,
+                        self.number,
+                        members,
+                        positions,
+                        context,
+                    ))
                 })
                 .enter(session);
         }
@@ -274,7 +290,8 @@ impl Room {
         local: bool,
     ) {
         self.queue(|pending, metrics| {
-            if pending.local == 0 {
+            // The cluster says a position once: also a room that is empty for a moment keeps it.
+            if !pending.interested {
                 return;
             }
             for (member, sample) in moves {
