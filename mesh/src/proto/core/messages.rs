@@ -45,8 +45,6 @@ pub(super) struct Messaging {
     kept_bytes: usize,
     incoming: BTreeMap<RoomName, BTreeMap<OwnerId, Incoming>>,
     gaps: BTreeSet<(RoomName, OwnerId)>,
-    /// Since when this node is interested in a room.
-    interested: BTreeMap<RoomName, Time>,
     /// When to look at a room's ring next.
     expiry: VecDeque<(Time, RoomName)>,
     /// Owners whose life is over, and when what is known of their messages goes too.
@@ -727,19 +725,45 @@ impl Core {
             .and_then(|origins| origins.get(&pull.origin))
             .is_some_and(|state| state.last >= pull.to);
         let reached = reached || pull.to == u64::MAX;
-        if pull.origin != self.me && !(complete && reached) {
+        let knows = pull.ticket == 0 || nothing_later || !items.is_empty();
+        if pull.origin != self.me && !(complete && reached && knows) {
             return;
         }
+        // A client that comes back is told how far its answer reaches.
+        let (base, to) = if pull.ticket == 0 {
+            (pull.from, pull.to)
+        } else {
+            let known = if pull.origin == self.me {
+                self.head(&pull.room)
+            } else {
+                self.delivered(&pull.room, &pull.origin)
+            };
+            let last = items.last().map_or(0, |(number, _)| *number);
+            let to = known.max(last);
+            (pull.from.min(to), to)
+        };
         let frame = Frame::Messages(Messages {
             origin: pull.origin.clone(),
             room: pull.room.clone(),
-            base: pull.from,
-            to: pull.to,
+            base,
+            to,
             lost: u64::from(!complete),
             ticket: pull.ticket,
             items,
         });
         self.send_along(conn, relay_to, &frame);
+    }
+
+    /// Listens to an origin in a room from a number on, if it does not yet: what follows is asked for.
+    pub(super) fn hear_from(&mut self, room: &RoomName, origin: &OwnerId, number: u64) {
+        if self.current(&origin.node).as_ref() != Some(origin) || !self.own.rooms.contains(room) {
+            return;
+        }
+        let origins = self.messages.incoming.entry(room.clone()).or_default();
+        origins.entry(origin.clone()).or_insert(Incoming {
+            last: number,
+            gap: None,
+        });
     }
 
     /// Whether this node listens to an origin in a room, and has heard nothing after a number.
@@ -857,7 +881,6 @@ impl Core {
 
     /// This node has clients in a room; says from which of its own numbers on they hear events.
     pub(super) fn begin_incoming(&mut self, room: &RoomName) {
-        self.messages.interested.insert(room.clone(), self.now);
         let number = self.messages.last;
         let (room, origin) = (room.clone(), self.me.clone());
         self.emit(Event::Head {
@@ -882,12 +905,6 @@ impl Core {
         state.map_or(0, |state| state.last)
     }
 
-    /// How long this node has been interested in a room.
-    pub(super) fn interested_for(&self, room: &RoomName) -> Option<Duration> {
-        let since = self.messages.interested.get(room)?;
-        Some(self.now.since(*since))
-    }
-
     /// Whether the room's ring knows of an origin's messages.
     pub(super) fn is_kept(&self, room: &RoomName, origin: &OwnerId) -> bool {
         let ring = self.messages.rings.get(room);
@@ -896,7 +913,6 @@ impl Core {
 
     /// This node has no more clients in a room.
     pub(super) fn forget_incoming(&mut self, room: &RoomName) {
-        self.messages.interested.remove(room);
         self.messages.incoming.remove(room);
         if let Some(ring) = self.messages.rings.get_mut(room) {
             // From now on it misses what others say: it is complete for this node alone.

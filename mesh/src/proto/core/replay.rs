@@ -17,10 +17,6 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 /// Who does not answer within this time may be about to stop, or not have everything: the next is asked.
 const ASK_EVERY: Duration = Duration::from_millis(300);
 
-/// What was said so long before a client was gone may not have reached it, and neither a node that only
-/// began to listen then.
-const UNHEARD: Duration = Duration::from_secs(2);
-
 /// Clients that wait for what they missed, by ticket.
 #[derive(Debug, Default)]
 pub(super) struct Replays {
@@ -82,19 +78,13 @@ impl Core {
             complete: true,
         };
         // Nobody keeps events for longer than a ring does, so after that nothing can be promised.
-        let listened = self
-            .interested_for(room)
-            .is_some_and(|since| since >= away + UNHEARD);
         pending.complete = away < RING_AGE;
         for origin in origins {
             let from = seen.get(&origin).copied().unwrap_or(0);
             let (complete, items) = self.kept(room, &origin, from, u64::MAX);
-            // Without anything kept there was nothing to keep, if this node was there to hear it.
-            let nothing_said = items.is_empty() && (listened || origin == self.me);
-            if complete
-                || (nothing_said && !self.is_kept(room, &origin))
-                || self.heard_nothing_after(room, &origin, from)
-            {
+            // Of its own, without anything kept, there was nothing to keep.
+            let silent = origin == self.me && !self.is_kept(room, &origin);
+            if complete || silent || self.heard_nothing_after(room, &origin, from) {
                 pending.take(&origin, items);
             } else if self.ask_for_missed(ticket, room, &origin, from, 0) {
                 pending.awaited.insert(origin, from);
@@ -109,11 +99,18 @@ impl Core {
 
     /// The answer to a pull with a ticket.
     pub(super) fn replay_answer(&mut self, frame: Messages) {
+        // Who knows less than this node cannot say that there is nothing more.
+        let knows_less = frame.to < self.delivered(&frame.room, &frame.origin);
         if let Some(pending) = self.replays.pending.get_mut(&frame.ticket)
+            && !knows_less
             && pending.awaited.remove(&frame.origin).is_some()
         {
             pending.complete &= frame.lost == 0;
             pending.take(&frame.origin, frame.items);
+            // What the origin says after that is no news to be skipped, whoever answered.
+            if frame.lost == 0 {
+                self.hear_from(&frame.room, &frame.origin, frame.to);
+            }
         }
         self.finish_replays();
     }
