@@ -49,6 +49,8 @@ pub(super) struct Messaging {
     interested: BTreeMap<RoomName, Time>,
     /// When to look at a room's ring next.
     expiry: VecDeque<(Time, RoomName)>,
+    /// Owners whose life is over, and when what is known of their messages goes too.
+    ended: VecDeque<(Time, OwnerId)>,
 }
 
 #[derive(Debug, Default)]
@@ -493,12 +495,18 @@ impl Core {
         let Some(peer) = self.peer_of(conn) else {
             return;
         };
+        if frame.ticket != 0 {
+            // Also of a life that is over, be it this node's own.
+            if self.replays.awaits(frame.ticket, &frame.origin) {
+                self.replay_answer(frame);
+            }
+            return;
+        }
         let said_by = origin.map_or(&peer, |origin| &origin.node);
         let asked = self
             .messages
             .gaps
             .contains(&(frame.room.clone(), frame.origin.clone()));
-        let asked = asked || self.replays.awaits(frame.ticket, &frame.origin);
         if frame.origin.node == self.me.node || (frame.origin.node != *said_by && !asked) {
             // A late answer of a third party to a pull that somebody else answered first.
             return;
@@ -506,12 +514,8 @@ impl Core {
         if !self.adopt(&frame.origin) || !self.own.rooms.contains(&frame.room) {
             return;
         }
-        if frame.ticket == 0 {
-            self.take_messages(frame);
-            self.release_leaves();
-        } else {
-            self.replay_answer(frame);
-        }
+        self.take_messages(frame);
+        self.release_leaves();
     }
 
     fn take_messages(&mut self, frame: Messages) {
@@ -712,13 +716,8 @@ impl Core {
         let silent = pull.ticket != 0 && pull.origin == self.me;
         let complete = complete || (silent && !self.is_kept(&pull.room, &pull.origin));
         // Nor did it miss anything of whom nothing later was heard here.
-        let nothing_later = pull.ticket != 0
-            && self
-                .messages
-                .incoming
-                .get(&pull.room)
-                .and_then(|origins| origins.get(&pull.origin))
-                .is_some_and(|state| state.last <= pull.from && state.gap.is_none());
+        let nothing_later =
+            pull.ticket != 0 && self.heard_nothing_after(&pull.room, &pull.origin, pull.from);
         let complete = complete || nothing_later;
         // One that is not the origin answers only if it can answer in full: the origin may yet.
         let reached = self
@@ -743,8 +742,25 @@ impl Core {
         self.send_along(conn, relay_to, &frame);
     }
 
+    /// Whether this node listens to an origin in a room, and has heard nothing after a number.
+    pub(super) fn heard_nothing_after(&self, room: &RoomName, origin: &OwnerId, from: u64) -> bool {
+        let origins = self.messages.incoming.get(room);
+        let state = origins.and_then(|origins| origins.get(origin));
+        state.is_some_and(|state| state.last <= from && state.gap.is_none())
+    }
+
     pub(super) fn check_message_gaps(&mut self) {
         let now = self.now;
+        while self
+            .messages
+            .ended
+            .front()
+            .is_some_and(|(at, _)| now >= *at)
+        {
+            if let Some((_, owner)) = self.messages.ended.pop_front() {
+                self.forget_ended(&owner);
+            }
+        }
         while let Some((at, _)) = self.messages.expiry.front() {
             if now < *at {
                 break;
@@ -890,12 +906,27 @@ impl Core {
         self.messages.gaps.retain(|(other, _)| other != room);
     }
 
-    /// An owner's life is over.
+    /// An owner's life is over. As long as rings keep what it said, clients that come back are told
+    /// that they missed something of it, or that they did not.
     pub(super) fn forget_origin(&mut self, owner: &OwnerId) {
+        for origins in self.messages.incoming.values_mut() {
+            if origins.get(owner).is_some_and(|state| state.gap.is_some()) {
+                origins.remove(owner);
+            }
+        }
+        self.messages.gaps.retain(|(_, other)| other != owner);
+        let at = self.now.after(RING_AGE);
+        self.messages.ended.push_back((at, owner.clone()));
+    }
+
+    fn forget_ended(&mut self, owner: &OwnerId) {
+        let replica = self.replicas.get(owner);
+        if replica.is_some_and(|replica| !replica.superseded) {
+            return;
+        }
         for origins in self.messages.incoming.values_mut() {
             origins.remove(owner);
         }
-        self.messages.gaps.retain(|(_, other)| other != owner);
         for ring in self.messages.rings.values_mut() {
             ring.floors.remove(owner);
         }

@@ -91,7 +91,10 @@ impl Core {
             let (complete, items) = self.kept(room, &origin, from, u64::MAX);
             // Without anything kept there was nothing to keep, if this node was there to hear it.
             let nothing_said = items.is_empty() && (listened || origin == self.me);
-            if complete || (nothing_said && !self.is_kept(room, &origin)) {
+            if complete
+                || (nothing_said && !self.is_kept(room, &origin))
+                || self.heard_nothing_after(room, &origin, from)
+            {
                 pending.take(&origin, items);
             } else if self.ask_for_missed(ticket, room, &origin, from, 0) {
                 pending.awaited.insert(origin, from);

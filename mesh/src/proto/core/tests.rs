@@ -994,6 +994,33 @@ fn what_was_said_just_before_a_node_began_to_listen_is_not_taken_for_nothing() {
 }
 
 #[test]
+fn what_an_origin_said_before_it_was_restarted_is_replayed_by_who_heard_it() {
+    let mut mesh = Mesh::linked(3);
+    mesh.local(0, watch("a"));
+    mesh.local(1, watch("a"));
+    mesh.run(200 * MS);
+    (1..=3).for_each(|n| mesh.local(0, event(n)));
+    mesh.run(100 * MS);
+    mesh.nodes[0].core = Core::new(config(0, 3, 2_000), mesh.now, 77);
+    mesh.run(1_500 * MS);
+    mesh.local(2, watch("a"));
+    mesh.run(200 * MS);
+    let seen = |number| {
+        let (node, boot) = (name(0), 1_000);
+        vec![(OwnerId { node, boot }, number)]
+    };
+    let missed = vec![Bytes::from_static(b"2"), Bytes::from_static(b"3")];
+    assert_eq!(replayed(&mut mesh, 2, seen(1)), (missed, true));
+    assert_eq!(replayed(&mut mesh, 2, seen(3)), (Vec::new(), true));
+    assert_eq!(replayed(&mut mesh, 1, seen(3)), (Vec::new(), true));
+    // In the end nobody remembers it.
+    let (origin, _) = seen(1).remove(0);
+    assert_eq!(mesh.nodes[1].core.delivered(&room("a"), &origin), 3);
+    mesh.run(31_000 * MS);
+    assert_eq!(mesh.nodes[1].core.delivered(&room("a"), &origin), 0);
+}
+
+#[test]
 fn of_a_dead_origin_that_said_nothing_nothing_is_missed() {
     let mut mesh = Mesh::linked(3);
     mesh.local(0, watch("a"));
