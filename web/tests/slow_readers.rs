@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cursormesh_web::cluster::{Directory, Member, NodeSummary, RoomSummary};
+use cursormesh_web::cluster::{Directory, Member, NodeSummary, Outbound, RoomSummary};
 use cursormesh_web::{Config, Hub, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -52,17 +52,23 @@ impl Directory for Alone {
 }
 
 fn node() -> (SocketAddr, Hub) {
+    let (addr, hub, mut outbound) = node_and_cluster();
+    tokio::spawn(async move { while outbound.recv().await.is_some() {} });
+    (addr, hub)
+}
+
+/// A node, and what it tells the rest of the cluster.
+fn node_and_cluster() -> (SocketAddr, Hub, mpsc::Receiver<Outbound>) {
     let config = Config {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         ..Config::default()
     };
-    let (sender, mut outbound) = mpsc::channel(1024);
-    tokio::spawn(async move { while outbound.recv().await.is_some() {} });
+    let (sender, outbound) = mpsc::channel(1024);
     let hub = Hub::new(&config, Arc::new(Alone), sender);
     let server = Server::bind(config, hub.clone(), Arc::new(Alone)).unwrap();
     let addr = server.local_addrs()[0];
     tokio::spawn(server.run(std::future::pending()));
-    (addr, hub)
+    (addr, hub, outbound)
 }
 
 async fn open(addr: SocketAddr, room: &str) -> TcpStream {
@@ -260,4 +266,46 @@ async fn clients_that_do_not_finish_what_they_say() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn what_clients_say_while_the_cluster_takes_nothing() {
+    const SENDERS: usize = 300;
+    const MESSAGES: usize = 4;
+    const SAID_BYTES_MAX: u64 = 12 * 1024 * 1024;
+    let (addr, hub, mut outbound) = node_and_cluster();
+    let metrics = hub.metrics();
+    let whole = frame(60_000);
+    let mut senders = Vec::new();
+    for room in 0..SENDERS {
+        let mut stream = open(addr, &format!("r{room}")).await;
+        let whole = whole.clone();
+        senders.push(tokio::spawn(async move {
+            for _ in 0..MESSAGES {
+                stream.write_all(&whole).await.unwrap();
+            }
+            read_all(stream, (MESSAGES * whole.len()) as u64).await
+        }));
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while metrics.said_bytes.get() <= SAID_BYTES_MAX {
+        assert!(Instant::now() < deadline, "too little was sent");
+        sleep(Duration::from_millis(5)).await;
+    }
+    // Some of what was begun by then is finished; nothing else is read, however long it takes.
+    for _ in 0..50 {
+        sleep(Duration::from_millis(5)).await;
+        assert!(metrics.said_bytes.get() <= SAID_BYTES_MAX / 2 * 3 + 128 * 1024);
+    }
+    let mut arrived = 0;
+    while arrived < SENDERS * MESSAGES {
+        let said = timeout(Duration::from_secs(20), outbound.recv()).await;
+        if let Outbound::Messages { items, .. } = said.unwrap().unwrap() {
+            arrived += items.len();
+        }
+    }
+    assert_eq!(metrics.messages_in.get(), (SENDERS * MESSAGES) as u64);
+    for sender in senders {
+        sender.await.unwrap();
+    }
 }

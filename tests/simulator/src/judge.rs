@@ -44,7 +44,7 @@ pub(crate) struct Mirror {
     /// The newest life seen of each node.
     newest: BTreeMap<NodeName, u64>,
     /// Nodes whose rows are shown.
-    visible: BTreeSet<NodeName>,
+    pub(crate) visible: BTreeSet<NodeName>,
     /// How often SWIM's verdict on each node changed.
     pub(crate) verdicts: BTreeMap<NodeName, (u32, u32)>,
 }

@@ -1,11 +1,11 @@
 //! Clients that come back ask for the events they missed, and what they are told is judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cursormesh_mesh::proto::event::{Message, MessageKind};
 use cursormesh_mesh::proto::wire::OwnerId;
-use cursormesh_mesh::proto::{Local, MemberId, RoomName};
+use cursormesh_mesh::proto::{Local, MemberId, NodeName, RoomName};
 
 use crate::clients::Stage;
 use crate::judge::number_of;
@@ -35,6 +35,8 @@ struct Question {
     seen: BTreeMap<OwnerId, u64>,
     lost_at: u64,
     asked_at: u64,
+    /// Whom the node saw then.
+    sight: BTreeSet<NodeName>,
     answer: Option<Answer>,
 }
 
@@ -94,6 +96,7 @@ impl World {
             seen: seen.clone(),
             lost_at: *lost_at,
             asked_at: self.now,
+            sight: self.nodes[newest.node].mirror.visible.clone(),
             answer: None,
         };
         let ticket = self.missed.questions.len() as u64 + 1;
@@ -227,6 +230,11 @@ impl World {
                 }
                 let seen = question.seen.get(origin);
                 let told = answer.numbers.get(origin);
+                // Of whom neither the client nor the node had heard, nothing can be said: a split.
+                let own = origin.node == node.name;
+                if seen.is_none() && !own && !question.sight.contains(&origin.node) {
+                    continue;
+                }
                 for (number, (id, at)) in events {
                     let before = match seen {
                         Some(seen) => number <= seen,

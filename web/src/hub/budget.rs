@@ -28,7 +28,8 @@ use crate::metrics::{Gauge, Metrics};
 /// Who holds something for longer does not keep up, and pays before all others.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 
-/// While more bytes of what local clients said are anywhere on the node, none begins to be read.
+/// While more bytes of what local clients said are anywhere on the node, no message begins to be read;
+/// half as much again, and nothing is read.
 const SAID_BYTES_MAX: u64 = 12 * 1024 * 1024;
 
 /// One part in so many of the budget is for frames that connections which are being closed may
@@ -47,6 +48,17 @@ pub(crate) struct Budget {
     relieving: Mutex<()>,
     began: Instant,
     last_moment: AtomicU64,
+}
+
+/// What may be read of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Everything.
+    Free,
+    /// The rest of messages that are begun.
+    Ending,
+    /// Nothing.
+    Stopped,
 }
 
 /// When something began to be held: microseconds, made unique.
@@ -144,9 +156,13 @@ impl Budget {
         })
     }
 
-    /// Whether so much of what was said is under way that nothing more should be read.
-    pub(crate) fn is_choked(&self) -> bool {
-        self.metrics.said_bytes.get() > SAID_BYTES_MAX
+    /// What may be read of clients, by how much of what they said is under way.
+    pub(crate) fn flow(&self) -> Flow {
+        match self.metrics.said_bytes.get() {
+            0..=SAID_BYTES_MAX => Flow::Free,
+            bytes if bytes <= SAID_BYTES_MAX / 2 * 3 => Flow::Ending,
+            _ => Flow::Stopped,
+        }
     }
 
     /// Counts `bytes` as they leave with a connection that is closed; `None` if too many do.

@@ -17,7 +17,7 @@ use super::decoder::{Decoder, Incoming};
 use super::frame::{self, Opcode};
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::hub::budget::Budget;
+use crate::hub::budget::{Budget, Flow};
 use crate::hub::outbox::{FrameSink, Outbox, State};
 use crate::metrics::Metrics;
 use crate::session::tutorial::Tutorial;
@@ -242,9 +242,8 @@ impl<S: Session> Connection<S> {
                     if readable.is_err() {
                         return End::Broken;
                     }
-                    if self.has_to_wait() {
-                        self.last_heard = Instant::now();
-                        self.pace.rests_until = self.last_heard + self.config.tick;
+                    if self.may_read() == 0 {
+                        self.rest();
                         continue;
                     }
                     if let Some(end) = self.read(clogged) {
@@ -287,10 +286,24 @@ impl<S: Session> Connection<S> {
         (last_ping + self.config.ping_interval).min(self.last_heard + self.config.dead_after)
     }
 
-    /// Whether the node has enough to do with what was said. A message that is begun may be finished:
-    /// its beginning would cost as much.
-    fn has_to_wait(&self) -> bool {
-        self.budget.is_choked() && self.decoder.held_bytes() == 0
+    /// How many bytes may be read at once now. Where a message that is begun may be finished, the next
+    /// one does not begin with it.
+    fn may_read(&self) -> usize {
+        match self.budget.flow() {
+            Flow::Free => READ_BYTES,
+            Flow::Ending => self.decoder.wanted_bytes().min(READ_BYTES),
+            Flow::Stopped => 0,
+        }
+    }
+
+    /// The node has enough to do: what the client says waits for a tick. That is not its silence, and
+    /// not its fault if a message is not finished.
+    fn rest(&mut self) {
+        self.last_heard = Instant::now();
+        self.pace.rests_until = self.last_heard + self.config.tick;
+        if self.held_bytes > 0 {
+            self.outbox.keep_input(self.held_bytes, true);
+        }
     }
 
     /// Reads what the socket has, within the connection's pace.
@@ -305,12 +318,16 @@ impl<S: Session> Connection<S> {
                 READ_BYTES
             };
             while end.is_none() && self.pace.spent < TICK_BYTES {
+                let bytes_max = bytes_max.min(self.may_read());
+                if bytes_max == 0 {
+                    break;
+                }
                 match self.stream.try_read(&mut scratch[..bytes_max]) {
                     Ok(0) => end = Some(End::Broken),
                     Ok(count) => {
                         self.last_heard = self.pace.last_read;
                         end = self.take(&scratch[..count]);
-                        if clogged || self.has_to_wait() {
+                        if clogged {
                             break;
                         }
                     }

@@ -154,6 +154,19 @@ impl Decoder {
         }
     }
 
+    /// Bytes to the end of the frame, or of its header, in the middle of a message that takes memory.
+    pub(crate) fn wanted_bytes(&self) -> usize {
+        match &self.stage {
+            _ if self.held_bytes() == 0 => 0,
+            Stage::Header { bytes, have } => {
+                let have = usize::from(*have);
+                header_length(&bytes[..have]).saturating_sub(have)
+            }
+            Stage::Payload(frame) => frame.length - frame.have,
+            Stage::Given { .. } => 0,
+        }
+    }
+
     /// The rules that the first two bytes of a frame can break.
     fn check_start(&self, first: u8, second: u8) -> Result<(), Close> {
         let last = first & 0x80 != 0;
@@ -403,6 +416,26 @@ mod tests {
             .flat_map(|(first, payload)| frame(*first, payload))
             .collect();
         decode([&bytes[..]])
+    }
+
+    #[test]
+    fn a_decoder_that_gets_what_it_wants_stops_at_the_end_of_the_message() {
+        let mut decoder = Decoder::new(100_000);
+        let mut bytes = frame(0x01, &[b'x'; 3_000]);
+        bytes.extend(frame(0x80, &[b'x'; 2_000]));
+        bytes.extend(frame(0x81, b"next"));
+        let mut at = 2_000;
+        assert_eq!(decoder.next(&mut &bytes[..at]), Ok(None));
+        let mut messages = 0;
+        while decoder.wanted_bytes() > 0 {
+            let mut input = &bytes[at..at + decoder.wanted_bytes()];
+            at += input.len();
+            while decoder.next(&mut input).unwrap().is_some() {
+                messages += 1;
+            }
+        }
+        assert_eq!((messages, decoder.held_bytes()), (1, 0));
+        assert_eq!(bytes.len() - at, frame(0x81, b"next").len());
     }
 
     #[test]
