@@ -688,9 +688,10 @@ async fn a_position_said_before_the_first_v1_client_came_is_not_lost() {
     let request = format!("ws://{}/ws?room=lobby", node.addr);
     let stream = TcpStream::connect(node.addr).await.unwrap();
     let (mut page, _) = client_async(request, stream).await.unwrap();
-    let mut members = node.cluster.members.lock().unwrap();
-    members.insert(Uuid::from_u128(7), member(7, "lobby"));
-    drop(members);
+    {
+        let mut members = node.cluster.members.lock().unwrap();
+        members.insert(Uuid::from_u128(7), member(7, "lobby"));
+    }
     let cursor = Cursor {
         member: Uuid::from_u128(7),
         time_ms: 1,
