@@ -45,6 +45,8 @@ pub enum Rule {
     MessageDuplicateIsIgnored,
     /// A gap in messages is pulled before later ones are delivered.
     MessageGapIsPulled,
+    /// What was sent to an interest that has ended begins no new one.
+    EarlierInterestIsOver,
     /// A link that comes up is told how far each room's messages are.
     HeadsOnLinkUp,
     /// A cursor position older than the last one delivered is dropped.

@@ -231,6 +231,9 @@ pub struct Messages {
     pub lost: u64,
     /// The ticket of the pull that this answers; zero for none and for pulls that fill a gap.
     pub ticket: u64,
+    /// How far its sender had applied the receiver's log. A receiver begins to hear an origin with a
+    /// frame that knows of its interest; an earlier one belongs to an interest that has ended.
+    pub known: u64,
     /// Number and message of each, ascending.
     pub items: Vec<(u64, Message)>,
 }
@@ -678,6 +681,7 @@ mod tests {
                     to: base + 5,
                     lost: 0,
                     ticket: 0,
+                    known: 7,
                     items,
                 }
             })

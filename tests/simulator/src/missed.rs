@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cursormesh_mesh::proto::event::{Message, MessageKind};
 use cursormesh_mesh::proto::wire::OwnerId;
-use cursormesh_mesh::proto::{Local, MemberId, NodeName, RoomName};
+use cursormesh_mesh::proto::{Local, MemberId, RoomName};
 
 use crate::clients::Stage;
 use crate::judge::number_of;
@@ -35,8 +35,8 @@ struct Question {
     seen: BTreeMap<OwnerId, u64>,
     lost_at: u64,
     asked_at: u64,
-    /// Whom the node saw then.
-    sight: BTreeSet<NodeName>,
+    /// Which lives the node saw then.
+    sight: BTreeSet<OwnerId>,
     answer: Option<Answer>,
 }
 
@@ -96,7 +96,7 @@ impl World {
             seen: seen.clone(),
             lost_at: *lost_at,
             asked_at: self.now,
-            sight: self.nodes[newest.node].mirror.visible.clone(),
+            sight: self.sight_of(newest.node),
             answer: None,
         };
         let ticket = self.missed.questions.len() as u64 + 1;
@@ -109,6 +109,14 @@ impl World {
         let node = question.node;
         self.missed.questions.insert(ticket, question);
         self.local(node, local);
+    }
+
+    /// The lives of other nodes that a node knows of and sees.
+    fn sight_of(&self, index: usize) -> BTreeSet<OwnerId> {
+        let overview = self.core(index).map(|core| core.overview(self.time(index)));
+        let peers = overview.into_iter().flat_map(|overview| overview.peers);
+        let seen = peers.filter(|peer| peer.visible && peer.boot != 0);
+        seen.map(|peer| OwnerId { node: peer.node, boot: peer.boot }).collect()
     }
 
     pub(crate) fn note_head(&mut self, index: usize, room: RoomName, origin: OwnerId, number: u64) {
@@ -232,7 +240,7 @@ impl World {
                 let told = answer.numbers.get(origin);
                 // Of whom neither the client nor the node had heard, nothing can be said: a split.
                 let own = origin.node == node.name;
-                if seen.is_none() && !own && !question.sight.contains(&origin.node) {
+                if seen.is_none() && !own && !question.sight.contains(origin) {
                     continue;
                 }
                 for (number, (id, at)) in events {

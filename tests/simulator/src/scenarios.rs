@@ -30,6 +30,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("ten minutes of loss", lossy),
     ("a leave outruns the last message", leave_first),
     ("an older row behind a partition", older_row),
+    ("a room left and entered again", entered_again),
     ("what is over is purged", purged),
 ];
 
@@ -301,6 +302,28 @@ fn leave_first(rules: &Rules) -> Vec<String> {
     world.run_for(3 * SECOND);
     world.expect(world.messages_at(1) == 1, "the message arrives");
     world.expect(!world.shows(1, member), "and then the member leaves");
+    world.violations().to_vec()
+}
+
+/// Interest in a room ends and begins anew while what was sent to the first is still on its way.
+fn entered_again(rules: &Rules) -> Vec<String> {
+    let mut world = world(2, rules, 200 * MS);
+    world.watch(1, &room(0));
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), false);
+    world.run_for(2 * SECOND);
+    for round in 0..60 {
+        world.publish(member, MessageKind::Event, 20);
+        match round {
+            10 => world.unwatch(1, &room(0)),
+            12 => world.watch(1, &room(0)),
+            _ => {}
+        }
+        world.run_for(20 * MS);
+    }
+    world.run_for(3 * SECOND);
+    world.expect(world.lost_reported() == 0, "nothing counts as lost");
+    world.check_messages();
     world.violations().to_vec()
 }
 

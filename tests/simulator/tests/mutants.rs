@@ -59,6 +59,10 @@ const CAUGHT_BY: &[(Rule, Catch)] = &[
         Rule::LeaveFollowsMessages,
         Scenario("a leave outruns the last message"),
     ),
+    (
+        Rule::EarlierInterestIsOver,
+        Scenario("a room left and entered again"),
+    ),
     (Rule::HeadsOnLinkUp, Seed(0)),
     (Rule::CursorOrder, Seed(0)),
     (Rule::CursorHeld, Scenario("a position outruns its member")),

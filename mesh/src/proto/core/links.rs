@@ -522,6 +522,7 @@ impl Core {
         {
             peer.up = None;
             peer.pushed = pushed;
+            self.doubt_sent(&node);
         }
         self.drop_pulls(conn);
     }

@@ -23,6 +23,8 @@ pub(super) const RING_AGE: Duration = Duration::from_secs(30);
 const UNSENT_MAX: usize = 256 * 1024;
 /// Payload bytes after which a frame is full.
 const FRAME_PAYLOAD: usize = 48 * 1024;
+/// For how long after a message through a relay it is said, every second, how far they are.
+const TAILS_FOR: Duration = Duration::from_secs(5);
 /// A gap is asked about again after this long.
 const GAP_ASK: Duration = Duration::from_millis(500);
 /// A gap is given up after this long with a way to the origin: a stalled link is noticed within 3 s,
@@ -44,6 +46,8 @@ pub(super) struct Messaging {
     /// Bytes in all rings.
     kept_bytes: usize,
     incoming: BTreeMap<RoomName, BTreeMap<OwnerId, Incoming>>,
+    /// With which operation of the own log this node's interest in a room began.
+    listening: BTreeMap<RoomName, u64>,
     gaps: BTreeSet<(RoomName, OwnerId)>,
     /// When to look at a room's ring next.
     expiry: VecDeque<(Time, RoomName)>,
@@ -112,8 +116,10 @@ pub(super) struct Sent {
     to: u64,
     /// There were later ones, and no way to the node.
     missed: bool,
-    /// They went through a relay, which may drop them.
+    /// They went through a relay, which may drop them, or the link broke soon afterwards.
     unsure: bool,
+    /// When the last of them was sent.
+    at: Time,
 }
 
 /// How far one origin's messages in one room have been delivered.
@@ -220,8 +226,7 @@ impl Core {
         }
     }
 
-    /// Sends a node messages that follow `before`, and with them what could not be sent to it
-    /// earlier. What has no way to the node is noted as missed.
+    /// Tells this node's own clients of events.
     fn publish_locally(&mut self, room: &RoomName, items: &[(u64, Message)]) {
         let events = items
             .iter()
@@ -237,6 +242,8 @@ impl Core {
         }
     }
 
+    /// Sends a node messages that follow `before`, and with them what could not be sent to it
+    /// earlier. What has no way to the node is noted as missed.
     fn send_messages(
         &mut self,
         node: &NodeName,
@@ -245,12 +252,15 @@ impl Core {
         to: u64,
         items: &[(u64, Message)],
     ) {
+        let now = self.now;
         let route = self.route(node);
+        let known = self.applied_of(node);
         let peer = self.peers.entry(node.clone()).or_default();
         let sent = peer.sent.entry(room.clone()).or_insert(Sent {
             to: before,
             missed: false,
             unsure: false,
+            at: now,
         });
         let Some((conn, relay_to)) = route else {
             sent.missed = true;
@@ -261,6 +271,7 @@ impl Core {
             to,
             missed: false,
             unsure: relay_to.is_some(),
+            at: now,
         };
         let mut body = Messages {
             origin: self.me.clone(),
@@ -269,6 +280,7 @@ impl Core {
             to,
             lost: 0,
             ticket: 0,
+            known,
             items: items.to_vec(),
         };
         if missed {
@@ -306,15 +318,23 @@ impl Core {
 
     /// Tells a node how far a room's messages are, so that it notices what it missed.
     pub(super) fn send_head(&mut self, node: &NodeName, room: &RoomName) {
+        self.send_head_at(node, room, self.head(room));
+    }
+
+    fn send_head_at(&mut self, node: &NodeName, room: &RoomName, head: u64) {
         let Some((conn, relay_to)) = self.route(node) else {
             return;
         };
-        let head = self.head(room);
+        let known = self.applied_of(node);
         let peer = self.peers.entry(node.clone()).or_default();
+        // A head may be lost on the way as well: through a relay it is repeated for a while.
+        let relayed = relay_to.is_some();
+        let before = peer.sent.get(room).filter(|_| relayed);
         let sent = Sent {
             to: head,
             missed: false,
-            unsure: false,
+            unsure: relayed,
+            at: before.map_or(self.now, |sent| sent.at),
         };
         peer.sent.insert(room.clone(), sent);
         self.enqueue(
@@ -328,17 +348,19 @@ impl Core {
                     to: head,
                     lost: 0,
                     ticket: 0,
+                    known,
                     items: Vec::new(),
                 },
             },
         );
     }
 
-    /// Says how far the messages are that went to a node through a relay since it was last said.
+    /// Says how far the messages are that went to a node through a relay lately.
     pub(super) fn send_tails(&mut self, node: &NodeName) {
+        let now = self.now;
         let sent = self.peers.get(node).into_iter().flat_map(|peer| &peer.sent);
         let rooms: Vec<RoomName> = sent
-            .filter(|(_, sent)| sent.unsure && !sent.missed)
+            .filter(|(_, sent)| sent.unsure && !sent.missed && now.since(sent.at) < TAILS_FOR)
             .map(|(room, _)| room.clone())
             .collect();
         for room in rooms {
@@ -356,27 +378,36 @@ impl Core {
                 .get(room)
                 .is_some_and(|nodes| nodes.contains(node))
         };
-        let missed: BTreeMap<RoomName, u64> = self
-            .peers
-            .get(node)
-            .into_iter()
-            .flat_map(|peer| &peer.sent)
-            .filter(|(room, sent)| sent.missed && watched(room))
-            .map(|(room, _)| (room.clone(), self.head(room)))
-            .collect();
-        let rooms: Vec<RoomName> = self
-            .messages
-            .rings
-            .iter()
-            .filter(|(room, ring)| ring.own_last > 0 && watched(room))
-            .map(|(room, _)| room.clone())
-            .filter(|room| !missed.contains_key(room))
-            .collect();
+        let mut missed: Vec<(RoomName, u64)> = Vec::new();
+        // What was on its way when the link broke may be gone, and by now from the ring too.
+        let mut heads: BTreeMap<RoomName, u64> = BTreeMap::new();
+        for (room, sent) in self.peers.get(node).into_iter().flat_map(|peer| &peer.sent) {
+            if sent.missed && watched(room) {
+                missed.push((room.clone(), self.head(room)));
+            } else if sent.unsure && watched(room) {
+                heads.insert(room.clone(), sent.to);
+            }
+        }
+        for (room, ring) in &self.messages.rings {
+            if ring.own_last > 0 && watched(room) {
+                heads.insert(room.clone(), ring.own_last);
+            }
+        }
         for (room, head) in missed {
+            heads.remove(&room);
             self.send_messages(node, &room, head, head, &[]);
         }
-        for room in rooms {
-            self.send_head(node, &room);
+        for (room, head) in heads {
+            self.send_head_at(node, &room, head);
+        }
+    }
+
+    /// A link broke: of what was sent to the node last, nobody knows whether it arrived.
+    pub(super) fn doubt_sent(&mut self, node: &NodeName) {
+        let now = self.now;
+        let sent = self.peers.get_mut(node).map(|peer| &mut peer.sent);
+        for sent in sent.into_iter().flat_map(BTreeMap::values_mut) {
+            sent.unsure |= now.since(sent.at) < RING_AGE;
         }
     }
 
@@ -386,6 +417,13 @@ impl Core {
             Some(ring) if ring.own_last > 0 => ring.own_last,
             _ => self.messages.forgotten,
         }
+    }
+
+    /// How much of a node's log has been applied here.
+    fn applied_of(&self, node: &NodeName) -> u64 {
+        let owner = self.current(node);
+        let replica = owner.and_then(|owner| self.replicas.get(&owner));
+        replica.map_or(0, |replica| replica.applied)
     }
 
     fn enqueue(&mut self, conn: ConnId, parcel: Parcel) {
@@ -398,7 +436,6 @@ impl Core {
         self.conflate(conn);
     }
 
-    /// Hands queued messages to the transport as it takes them.
     /// Hands over what is queued for a peer without regard to what is unsent: nothing follows.
     pub(super) fn flush_messages(&mut self, conn: ConnId) {
         while let Some(link) = self.conns.get_mut(&conn) {
@@ -411,6 +448,7 @@ impl Core {
         }
     }
 
+    /// Hands queued messages to the transport as it takes them.
     pub(super) fn pump_messages(&mut self, conn: ConnId) {
         while let Some(link) = self.conns.get_mut(&conn) {
             if link.unsent(Lane::Messages) > UNSENT_MAX {
@@ -519,14 +557,20 @@ impl Core {
     fn take_messages(&mut self, frame: Messages) {
         let ignores_duplicates = self.holds(Rule::MessageDuplicateIsIgnored);
         let pulls_gaps = self.holds(Rule::MessageGapIsPulled);
+        let begins_anew = self.holds(Rule::EarlierInterestIsOver);
         let now = self.now;
         let key = (frame.room.clone(), frame.origin.clone());
+        let listening = self.messages.listening.get(&frame.room);
         let origins = self
             .messages
             .incoming
             .entry(frame.room.clone())
             .or_default();
         if !origins.contains_key(&frame.origin) {
+            if begins_anew && listening.is_none_or(|since| frame.known < *since) {
+                // Sent to an interest of before: the head of this one is on its way.
+                return;
+            }
             self.out.push_back(super::super::Output::Event(Event::Head {
                 room: frame.room.clone(),
                 origin: frame.origin.clone(),
@@ -749,21 +793,36 @@ impl Core {
             to,
             lost: u64::from(!complete),
             ticket: pull.ticket,
+            known: self.applied_of(asker),
             items,
         });
         self.send_along(conn, relay_to, &frame);
     }
 
     /// Listens to an origin in a room from a number on, if it does not yet: what follows is asked for.
-    pub(super) fn hear_from(&mut self, room: &RoomName, origin: &OwnerId, number: u64) {
-        if self.current(&origin.node).as_ref() != Some(origin) || !self.own.rooms.contains(room) {
-            return;
+    /// False if the origin is not known here, so that what it says next could be skipped unnoticed.
+    pub(super) fn hear_from(&mut self, room: &RoomName, origin: &OwnerId, number: u64) -> bool {
+        if origin.node == self.me.node || self.says_nothing_more(origin) {
+            return true;
+        }
+        let known = self.current(&origin.node).as_ref() == Some(origin);
+        if !known || !self.own.rooms.contains(room) {
+            return false;
         }
         let origins = self.messages.incoming.entry(room.clone()).or_default();
         origins.entry(origin.clone()).or_insert(Incoming {
             last: number,
             gap: None,
         });
+        true
+    }
+
+    /// Whether a life is known to have ended, so that nothing follows in it.
+    fn says_nothing_more(&self, owner: &OwnerId) -> bool {
+        let followed = self
+            .current(&owner.node)
+            .is_some_and(|current| current.boot > owner.boot);
+        followed || self.messages.ended.iter().any(|(_, other)| other == owner)
     }
 
     /// Whether this node listens to an origin in a room, and has heard nothing after a number.
@@ -879,8 +938,10 @@ impl Core {
         self.close_gap(key);
     }
 
-    /// This node has clients in a room; says from which of its own numbers on they hear events.
-    pub(super) fn begin_incoming(&mut self, room: &RoomName) {
+    /// This node has clients in a room, as operation `since` of its log says; tells from which of its
+    /// own numbers on they hear events.
+    pub(super) fn begin_incoming(&mut self, room: &RoomName, since: u64) {
+        self.messages.listening.insert(room.clone(), since);
         let number = self.messages.last;
         let (room, origin) = (room.clone(), self.me.clone());
         self.emit(Event::Head {
@@ -914,6 +975,7 @@ impl Core {
     /// This node has no more clients in a room.
     pub(super) fn forget_incoming(&mut self, room: &RoomName) {
         self.messages.incoming.remove(room);
+        self.messages.listening.remove(room);
         if let Some(ring) = self.messages.rings.get_mut(room) {
             // From now on it misses what others say: it is complete for this node alone.
             let me = &self.me;
@@ -983,6 +1045,7 @@ fn split(mut body: Messages) -> Vec<Messages> {
             to: body.to,
             lost: 0,
             ticket: 0,
+            known: body.known,
             items: later,
         };
         body.to = last;

@@ -128,8 +128,10 @@ impl Core {
             return;
         }
         if wanted {
-            self.begin_incoming(&room);
-            self.write(Op::Watch(room));
+            self.write(Op::Watch(room.clone()));
+            if self.own.rooms.contains(&room) {
+                self.begin_incoming(&room, self.log.seq());
+            }
         } else {
             self.forget_incoming(&room);
             self.forget_seen_in(&room);

@@ -105,11 +105,12 @@ impl Core {
             && !knows_less
             && pending.awaited.remove(&frame.origin).is_some()
         {
-            pending.complete &= frame.lost == 0;
+            let complete = frame.lost == 0;
             pending.take(&frame.origin, frame.items);
             // What the origin says after that is no news to be skipped, whoever answered.
-            if frame.lost == 0 {
-                self.hear_from(&frame.room, &frame.origin, frame.to);
+            let complete = complete && self.hear_from(&frame.room, &frame.origin, frame.to);
+            if let Some(pending) = self.replays.pending.get_mut(&frame.ticket) {
+                pending.complete &= complete;
             }
         }
         self.finish_replays();

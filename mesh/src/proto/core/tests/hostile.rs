@@ -46,6 +46,7 @@ fn a_relay_forwards_nothing_more_to_a_link_that_does_not_keep_up() {
         to: 1,
         lost: 0,
         ticket: 0,
+        known: u64::MAX,
         items: vec![(
             1,
             Message {
@@ -171,6 +172,7 @@ fn numbers_from_the_wire_do_not_overflow() {
             to: number,
             lost: u64::MAX,
             ticket: 0,
+            known: u64::MAX,
             items: vec![(number, text(0))],
         });
         frame(&mut mesh, 0, from, Lane::Messages, &messages);
