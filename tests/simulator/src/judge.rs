@@ -106,29 +106,19 @@ impl Judge {
         self.heads.get(&key).is_some_and(|at| *at >= since)
     }
 
-    fn note_head(&mut self, now: u64, node: usize, bytes: &[u8]) {
-        // The answer to a client that was away says nothing of where this node's own hearing begins.
-        if let Ok(Frame::Messages(messages)) = Frame::decode(bytes)
-            && messages.ticket == 0
-        {
-            let OwnerId { node: name, boot } = messages.origin;
-            self.heads.insert((node, name, boot, messages.room), now);
-        }
+    /// A node says that it hears an origin's messages in a room from now on.
+    fn note_head(&mut self, now: u64, node: usize, room: &RoomName, origin: &OwnerId) {
+        let key = (node, origin.node.clone(), origin.boot, room.clone());
+        self.heads.insert(key, now);
     }
 
     /// Takes an input of a node; `from` is the node at the other end of its connection.
     pub(crate) fn note_input(
         &mut self,
-        now: u64,
         node: usize,
         from: Option<&NodeName>,
         input: &Input,
     ) {
-        if let Input::Frame { bytes, .. } = input
-            && bytes.first() == Some(&7)
-        {
-            return self.note_head(now, node, bytes);
-        }
         let relay = match input {
             Input::Frame { bytes, .. } if bytes.first() == Some(&9) => match Frame::decode(bytes) {
                 Ok(Frame::Relay(relay)) => relay,
@@ -148,8 +138,6 @@ impl Judge {
                 seen.clear();
             }
             seen.insert((relay.origin.node, relay.inner));
-        } else if relay.left == 0 {
-            self.note_head(now, node, &relay.inner);
         }
     }
 }
@@ -384,7 +372,10 @@ impl World {
                 room,
                 origin,
                 number,
-            } => self.note_head(index, room, origin, number),
+            } => {
+                self.judge.note_head(self.now, index, &room, &origin);
+                self.note_head(index, room, origin, number);
+            }
             Event::Replayed {
                 ticket,
                 items,

@@ -706,7 +706,7 @@ impl World {
                 }
                 _ => None,
             };
-            self.judge.note_input(self.now, index, from, &input);
+            self.judge.note_input(index, from, &input);
             if let Input::Local(Local::Interest {
                 room,
                 wanted: false,

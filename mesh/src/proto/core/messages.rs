@@ -53,6 +53,8 @@ pub(super) struct Messaging {
     expiry: VecDeque<(Time, RoomName)>,
     /// Owners whose life is over, and when what is known of their messages goes too.
     ended: VecDeque<(Time, OwnerId)>,
+    /// Owners that said `Bye` after their last message.
+    finished: BTreeSet<OwnerId>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +65,10 @@ struct Ring {
     own_last: u64,
     /// Everything after this number is in the ring, per origin.
     floors: BTreeMap<OwnerId, u64>,
+    /// The last number that was dropped, per origin.
+    dropped: BTreeMap<OwnerId, u64>,
+    /// It is due to be looked at.
+    due: bool,
 }
 
 #[derive(Debug)]
@@ -105,6 +111,7 @@ impl Ring {
             if let Some(floor) = self.floors.get_mut(&kept.origin) {
                 *floor = (*floor).max(kept.number);
             }
+            self.dropped.insert(kept.origin, kept.number);
         }
     }
 }
@@ -155,6 +162,13 @@ struct Parcel {
 }
 
 impl Messaging {
+    fn forget_ring(&mut self, room: &RoomName) {
+        if let Some(ring) = self.rings.remove(room) {
+            self.kept_bytes -= ring.bytes;
+            self.forgotten = self.forgotten.max(ring.own_last);
+        }
+    }
+
     /// Empties rings until all together are within the bound, those first that are to be looked at
     /// first. Their numbers stay, so that who missed something learns that it did.
     fn shed(&mut self) {
@@ -182,8 +196,8 @@ impl Core {
         let me = self.me.clone();
         let now = self.now;
         let mut numbered = Vec::with_capacity(items.len());
-        let fresh = !self.messages.rings.contains_key(&room);
         let ring = self.messages.rings.entry(room.clone()).or_default();
+        let fresh = !std::mem::replace(&mut ring.due, true);
         // A ring that is new may have had messages before; those are not in it.
         let before = if ring.own_last == 0 {
             self.messages.forgotten
@@ -531,14 +545,14 @@ impl Core {
         let Some(peer) = self.peer_of(conn) else {
             return;
         };
+        let said_by = origin.map_or(&peer, |origin| &origin.node);
         if frame.ticket != 0 {
             // Also of a life that is over, be it this node's own.
             if self.replays.awaits(frame.ticket, &frame.origin) {
-                self.replay_answer(frame);
+                self.replay_answer(said_by, frame);
             }
             return;
         }
-        let said_by = origin.map_or(&peer, |origin| &origin.node);
         let asked = self
             .messages
             .gaps
@@ -638,12 +652,11 @@ impl Core {
         if fresh.is_empty() && frame.lost == 0 {
             return;
         }
-        if !self.messages.rings.contains_key(&frame.room) {
-            self.messages
-                .expiry
-                .push_back((now.after(RING_AGE), frame.room.clone()));
-        }
         let ring = self.messages.rings.entry(frame.room.clone()).or_default();
+        if !std::mem::replace(&mut ring.due, true) {
+            let due = (now.after(RING_AGE), frame.room.clone());
+            self.messages.expiry.push_back(due);
+        }
         // What was delivered before the ring began, or could not be had, is not in it.
         let floor = if frame.lost > 0 {
             ring.floors.insert(frame.origin.clone(), frame.to);
@@ -754,9 +767,8 @@ impl Core {
             return;
         }
         let (complete, items) = self.kept(&pull.room, &pull.origin, pull.from, pull.to);
-        // A client that was away for less than a ring's age missed nothing of who said nothing since.
-        let silent = pull.ticket != 0 && pull.origin == self.me;
-        let complete = complete || (silent && !self.is_kept(&pull.room, &pull.origin));
+        let whole = pull.ticket != 0 && pull.origin == self.me;
+        let complete = complete || (whole && self.has_all_after(&pull.room, pull.from));
         // Nor did it miss anything of whom nothing later was heard here.
         let nothing_later =
             pull.ticket != 0 && self.heard_nothing_after(&pull.room, &pull.origin, pull.from);
@@ -783,7 +795,10 @@ impl Core {
                 self.delivered(&pull.room, &pull.origin)
             };
             let last = items.last().map_or(0, |(number, _)| *number);
-            let to = known.max(last);
+            let to = match self.heard_to_its_end(&pull.origin) {
+                true => u64::MAX,
+                false => known.max(last),
+            };
             (pull.from.min(to), to)
         };
         let frame = Frame::Messages(Messages {
@@ -802,9 +817,6 @@ impl Core {
     /// Listens to an origin in a room from a number on, if it does not yet: what follows is asked for.
     /// False if the origin is not known here, so that what it says next could be skipped unnoticed.
     pub(super) fn hear_from(&mut self, room: &RoomName, origin: &OwnerId, number: u64) -> bool {
-        if origin.node == self.me.node || self.says_nothing_more(origin) {
-            return true;
-        }
         let known = self.current(&origin.node).as_ref() == Some(origin);
         if !known || !self.own.rooms.contains(room) {
             return false;
@@ -818,11 +830,26 @@ impl Core {
     }
 
     /// Whether a life is known to have ended, so that nothing follows in it.
-    fn says_nothing_more(&self, owner: &OwnerId) -> bool {
+    pub(super) fn says_nothing_more(&self, owner: &OwnerId) -> bool {
+        if owner.node == self.me.node {
+            return *owner != self.me;
+        }
         let followed = self
             .current(&owner.node)
             .is_some_and(|current| current.boot > owner.boot);
         followed || self.messages.ended.iter().any(|(_, other)| other == owner)
+    }
+
+    /// Whether a life ended with a `Bye` that was heard after its last message.
+    pub(super) fn heard_to_its_end(&self, owner: &OwnerId) -> bool {
+        self.messages.finished.contains(owner)
+    }
+
+    /// An owner said `Bye` after its last message.
+    pub(super) fn finish_origin(&mut self, owner: &OwnerId) {
+        if self.replicas.contains_key(owner) {
+            self.messages.finished.insert(owner.clone());
+        }
     }
 
     /// Whether this node listens to an origin in a room, and has heard nothing after a number.
@@ -860,10 +887,9 @@ impl Core {
                         .messages
                         .expiry
                         .push_back((kept.at.after(RING_AGE), room)),
-                    None => {
-                        self.messages.forgotten = self.messages.forgotten.max(ring.own_last);
-                        self.messages.rings.remove(&room);
-                    }
+                    // While there are clients in the room it is known which numbers it had.
+                    None if self.own.rooms.contains(&room) => ring.due = false,
+                    None => self.messages.forget_ring(&room),
                 }
             }
         }
@@ -942,7 +968,7 @@ impl Core {
     /// own numbers on they hear events.
     pub(super) fn begin_incoming(&mut self, room: &RoomName, since: u64) {
         self.messages.listening.insert(room.clone(), since);
-        let number = self.messages.last;
+        let number = self.head(room);
         let (room, origin) = (room.clone(), self.me.clone());
         self.emit(Event::Head {
             room,
@@ -966,10 +992,12 @@ impl Core {
         state.map_or(0, |state| state.last)
     }
 
-    /// Whether the room's ring knows of an origin's messages.
-    pub(super) fn is_kept(&self, room: &RoomName, origin: &OwnerId) -> bool {
+    /// Whether this node still has all that it said in a room after `from`, as far as it can tell: of a
+    /// room that nobody here used for a ring's age it knows nothing, and such a time is no short absence.
+    pub(super) fn has_all_after(&self, room: &RoomName, from: u64) -> bool {
         let ring = self.messages.rings.get(room);
-        ring.is_some_and(|ring| ring.floors.contains_key(origin))
+        let dropped = ring.and_then(|ring| ring.dropped.get(&self.me));
+        dropped.is_none_or(|dropped| *dropped <= from)
     }
 
     /// This node has no more clients in a room.
@@ -980,6 +1008,14 @@ impl Core {
             // From now on it misses what others say: it is complete for this node alone.
             let me = &self.me;
             ring.floors.retain(|origin, _| origin == me);
+            ring.dropped.retain(|origin, _| origin == me);
+            ring.items.retain(|kept| kept.origin == *me);
+            let bytes = ring.items.iter().map(|kept| kept.message.payload.len()).sum();
+            self.messages.kept_bytes = self.messages.kept_bytes + bytes - ring.bytes;
+            ring.bytes = bytes;
+            if !ring.due {
+                self.messages.forget_ring(room);
+            }
         }
         self.messages.gaps.retain(|(other, _)| other != room);
     }
@@ -1002,11 +1038,13 @@ impl Core {
         if replica.is_some_and(|replica| !replica.superseded) {
             return;
         }
+        self.messages.finished.remove(owner);
         for origins in self.messages.incoming.values_mut() {
             origins.remove(owner);
         }
         for ring in self.messages.rings.values_mut() {
             ring.floors.remove(owner);
+            ring.dropped.remove(owner);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::event::{Event, Lane, Message, MessageKind};
-use super::super::identity::{ConnId, RoomName, Time};
+use super::super::identity::{ConnId, NodeName, RoomName, Time};
 use super::super::wire::{Frame, MessagePull, Messages, OwnerId};
 use super::Core;
 use super::messages::RING_AGE;
@@ -82,9 +82,8 @@ impl Core {
         for origin in origins {
             let from = seen.get(&origin).copied().unwrap_or(0);
             let (complete, items) = self.kept(room, &origin, from, u64::MAX);
-            // Of its own, without anything kept, there was nothing to keep.
-            let silent = origin == self.me && !self.is_kept(room, &origin);
-            if complete || silent || self.heard_nothing_after(room, &origin, from) {
+            let whole = origin == self.me && self.has_all_after(room, from);
+            if complete || whole || self.heard_nothing_after(room, &origin, from) {
                 pending.take(&origin, items);
             } else if self.ask_for_missed(ticket, room, &origin, from, 0) {
                 pending.awaited.insert(origin, from);
@@ -98,17 +97,29 @@ impl Core {
     }
 
     /// The answer to a pull with a ticket.
-    pub(super) fn replay_answer(&mut self, frame: Messages) {
-        // Who knows less than this node cannot say that there is nothing more.
-        let knows_less = frame.to < self.delivered(&frame.room, &frame.origin);
+    pub(super) fn replay_answer(&mut self, said_by: &NodeName, frame: Messages) {
+        let pending = self.replays.pending.get(&frame.ticket);
+        let asked = pending.and_then(|pending| pending.awaited.get(&frame.origin));
+        // Who knows less than this node, or than the client, cannot say that there is nothing more.
+        let known = self.delivered(&frame.room, &frame.origin);
+        let known = known.max(asked.copied().unwrap_or(0));
+        let knows_less = *said_by != frame.origin.node && frame.to < known;
         if let Some(pending) = self.replays.pending.get_mut(&frame.ticket)
             && !knows_less
-            && pending.awaited.remove(&frame.origin).is_some()
+            && let Some(from) = pending.awaited.remove(&frame.origin)
         {
-            let complete = frame.lost == 0;
+            let to_the_end = frame.to == u64::MAX;
+            let last = frame.items.last().map_or(from, |(number, _)| *number);
             pending.take(&frame.origin, frame.items);
-            // What the origin says after that is no news to be skipped, whoever answered.
-            let complete = complete && self.hear_from(&frame.room, &frame.origin, frame.to);
+            let complete = frame.lost == 0
+                && if self.says_nothing_more(&frame.origin) {
+                    // What was said last may have got to others than to who answered.
+                    to_the_end || self.heard_to_its_end(&frame.origin)
+                } else {
+                    // What the origin says after that is no news to be skipped, whoever answered.
+                    let number = if to_the_end { last } else { frame.to };
+                    self.hear_from(&frame.room, &frame.origin, number)
+                };
             if let Some(pending) = self.replays.pending.get_mut(&frame.ticket) {
                 pending.complete &= complete;
             }

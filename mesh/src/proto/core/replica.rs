@@ -342,6 +342,7 @@ impl Core {
         let until = self
             .now
             .after(std::time::Duration::from_millis(bye.linger_ms.into()));
+        self.finish_origin(&owner);
         if let Some(replica) = self.replicas.get_mut(&owner) {
             if bye.linger_ms == 0 {
                 replica.departed = true;
