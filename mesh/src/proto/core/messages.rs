@@ -487,15 +487,18 @@ impl Core {
         if outgoing.bytes <= UNSENT_MAX {
             return;
         }
-        let mut newest: BTreeSet<(RoomName, MemberId)> = BTreeSet::new();
+        // What goes to the peer and what it relays are for different readers.
+        let mut newest: BTreeSet<(Option<NodeName>, RoomName, MemberId)> = BTreeSet::new();
         let mut refused = Vec::new();
         let mut bytes = 0;
         for parcel in outgoing.queue.iter_mut().rev() {
-            let room = parcel.body.room.clone();
+            let (to, room) = (parcel.relay_to.clone(), parcel.body.room.clone());
             let mut kept: Vec<(u64, Message)> = Vec::new();
             for (number, message) in parcel.body.items.drain(..).rev() {
                 let keeps = match message.kind {
-                    MessageKind::Tutorial => newest.insert((room.clone(), message.sender)),
+                    MessageKind::Tutorial => {
+                        newest.insert((to.clone(), room.clone(), message.sender))
+                    }
                     MessageKind::Event => bytes + message.payload.len() <= UNSENT_MAX,
                 };
                 if keeps {
@@ -514,18 +517,24 @@ impl Core {
         // Parcels that were emptied are joined with the next of their room, so that the queue is
         // bounded by what it carries.
         let mut joined: Vec<Parcel> = Vec::new();
+        let mut last: BTreeMap<(Option<NodeName>, RoomName), usize> = BTreeMap::new();
         for parcel in outgoing.queue.drain(..) {
-            match joined.last_mut() {
+            let key = (parcel.relay_to.clone(), parcel.body.room.clone());
+            let before = last.get(&key).and_then(|index| joined.get_mut(*index));
+            match before {
                 Some(before)
-                    if before.body.room == parcel.body.room
-                        && before.relay_to == parcel.relay_to
-                        && before.body.to == parcel.body.base
+                    if before.body.to == parcel.body.base
                         && (before.body.items.is_empty() || parcel.body.items.is_empty()) =>
                 {
                     before.body.to = parcel.body.to;
+                    before.body.known = parcel.body.known;
+                    before.body.lost = before.body.lost.saturating_add(parcel.body.lost);
                     before.body.items.extend(parcel.body.items);
                 }
-                _ => joined.push(parcel),
+                _ => {
+                    last.insert(key, joined.len());
+                    joined.push(parcel);
+                }
             }
         }
         outgoing.bytes = joined.iter().map(|parcel| size(&parcel.body)).sum();
