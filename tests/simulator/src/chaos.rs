@@ -714,7 +714,9 @@ impl Chaos {
         } else {
             0
         };
-        // One last move of every cursor, with the network as it should be.
+        // One last move of every cursor, with the network as it should be: what a slow link was given
+        // arrives at that link's pace, even now.
+        self.world.run_until(self.world.idle_at());
         self.world.run_for(refused + 2 * SECOND);
         for member in self.world.members() {
             self.world.move_cursor(member);

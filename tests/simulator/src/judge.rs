@@ -40,7 +40,7 @@ pub(crate) struct Mirror {
     /// How often each member joined and left.
     seen: BTreeMap<MemberId, (u32, u32)>,
     /// Members that left by themselves, and the owner that said so.
-    closed: BTreeMap<MemberId, (NodeName, u64)>,
+    closed: BTreeMap<MemberId, (NodeName, u64, u64)>,
     /// The newest life seen of each node.
     newest: BTreeMap<NodeName, u64>,
     /// Nodes whose rows are shown.
@@ -318,7 +318,7 @@ impl World {
                     }
                     self.judge_leave(index, &before, reason);
                     if reason == LeaveReason::Closed {
-                        let left = (before.node, before.boot);
+                        let left = (before.node, before.boot, self.now);
                         self.nodes[index].mirror.closed.insert(member, left);
                     }
                 }
@@ -518,11 +518,14 @@ impl World {
     /// node may be heard before it is seen.
     fn judge_sender(&mut self, index: usize, sender: MemberId, origin: &OwnerId) {
         let mirror = &self.nodes[index].mirror;
-        let left = mirror
-            .closed
-            .get(&sender)
-            .is_some_and(|(node, boot)| *node == origin.node && *boot == origin.boot);
-        if left && self.judge.mild {
+        let Some((node, boot, told_at)) = mirror.closed.get(&sender) else {
+            return;
+        };
+        let waited = self.clients.members.get(&sender).is_some_and(|client| {
+            let left_at = client.attachments.iter().map(|a| a.changed_at).max();
+            left_at.is_some_and(|left_at| *told_at >= left_at + LATE)
+        });
+        if *node == origin.node && *boot == origin.boot && !waited && self.judge.mild {
             let name = &self.nodes[index].name;
             let text = format!("{name}: a message of {sender}, who had left");
             self.violation(text);

@@ -228,8 +228,10 @@ impl World {
             };
             let key = (question.node, question.life, question.room.clone());
             let listened = self.clients.interest.get(&key);
-            let listens = listened.is_some_and(|(_, since)| *since <= question.asked_at);
-            if !answer.complete || !listens {
+            let Some((_, since)) = listened.copied() else {
+                continue;
+            };
+            if !answer.complete || since > question.asked_at {
                 continue;
             }
             for ((room, origin), events) in &self.missed.events {
@@ -258,7 +260,8 @@ impl World {
                     let came = node.mirror.messages.get(id);
                     let lost = node.mirror.lost.get(&(sent.node, room.clone()));
                     let refused = (sent.node, sent.life, sent.sender);
-                    // When an origin dies, its last events have got to some nodes and not to others.
+                    // When an origin dies, its last events have got to some nodes and not to others;
+                    // and what a node heard for an interest that has ended it forgot.
                     let origin_node = &self.nodes[sent.node];
                     let died = origin_node.life != sent.life || origin_node.core.is_none();
                     let excused = [came, lost]
@@ -266,7 +269,7 @@ impl World {
                         .flatten()
                         .any(|at| *at >= question.asked_at)
                         || self.judge.refused.contains_key(&refused)
-                        || (died && came.is_none());
+                        || (died && came.is_none_or(|at| *at < since));
                     if !excused {
                         found.push(format!(
                             "{}: {} was told at {} ms that nothing is missing since {} ms, but {number} of {} boot {}, sent at {} ms, seen {seen:?}",

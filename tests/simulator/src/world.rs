@@ -474,6 +474,13 @@ impl World {
         self.paths[from][to].path
     }
 
+    /// When the last of what links have been given so far will be on its way; not before now.
+    pub fn idle_at(&self) -> u64 {
+        let ways = self.paths.iter().flatten();
+        let busy = ways.flat_map(|way| way.busy);
+        busy.max().unwrap_or_default().max(self.now)
+    }
+
     /// Changes the path from one node to another.
     pub fn set_path(&mut self, from: usize, to: usize, path: Path) {
         self.judge.garbage |= path.garbage > 0.0;

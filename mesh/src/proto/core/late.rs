@@ -4,7 +4,6 @@
 //! one place where their order matters is the end of a member that had just said something.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::super::event::LeaveReason;
 use super::super::identity::{MemberId, RoomName, Time};
@@ -12,9 +11,6 @@ use super::super::rule::Rule;
 use super::super::wire::{Op, OwnerId};
 use super::Core;
 use super::messages::GAP_MAX;
-
-/// A leave waits for so long at most, while messages that come slowly keep coming.
-const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Leaves that wait, by member. One of which the same owner says something new is taken out.
 #[derive(Debug, Default)]
@@ -26,11 +22,7 @@ struct Late {
     room: RoomName,
     after: u64,
     reason: LeaveReason,
-    /// The last message delivered so far, and until when the next is waited for.
-    heard: u64,
     until: Time,
-    /// Until when it waits at all.
-    at_most: Time,
 }
 
 impl LateLeaves {
@@ -71,9 +63,7 @@ impl Core {
             room,
             after,
             reason,
-            heard: 0,
             until: self.now.after(GAP_MAX),
-            at_most: self.now.after(WAIT_MAX),
         };
         self.late.0.insert(member, late);
         // Others may say something of the member meanwhile.
@@ -86,20 +76,21 @@ impl Core {
         if self.late.0.is_empty() {
             return;
         }
-        for (member, mut late) in std::mem::take(&mut self.late.0) {
-            let heard = self.delivered(&late.room, &late.owner);
-            if heard > late.heard {
-                late.heard = heard;
-                late.until = self.now.after(GAP_MAX).min(late.at_most);
-            }
-            let over = self.now >= late.until
-                || !self.own.rooms.contains(&late.room)
-                || !self.is_visible(&late.owner)
-                || heard >= late.after;
-            if over {
+        let due: Vec<MemberId> = self
+            .late
+            .0
+            .iter()
+            .filter(|(_, late)| {
+                self.now >= late.until
+                    || !self.own.rooms.contains(&late.room)
+                    || !self.is_visible(&late.owner)
+                    || self.delivered(&late.room, &late.owner) >= late.after
+            })
+            .map(|(member, _)| *member)
+            .collect();
+        for member in due {
+            if let Some(late) = self.late.0.remove(&member) {
                 self.touched(&late.owner, member, late.reason);
-            } else {
-                self.late.0.insert(member, late);
             }
         }
     }

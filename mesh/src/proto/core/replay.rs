@@ -112,7 +112,7 @@ impl Core {
             let last = frame.items.last().map_or(from, |(number, _)| *number);
             pending.take(&frame.origin, frame.items);
             let complete = frame.lost == 0
-                && if self.says_nothing_more(&frame.origin) {
+                && if self.says_nothing_more(&frame.origin) || !self.is_visible(&frame.origin) {
                     // What was said last may have got to others than to who answered.
                     to_the_end || self.heard_to_its_end(&frame.origin)
                 } else {
