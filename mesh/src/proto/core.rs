@@ -310,12 +310,14 @@ impl Core {
         self.counters.stalls_total += 1;
         self.stall = Some((self.checked_at, self.now));
         self.checked_at = self.now;
-        self.forgive_evidence(late);
+        if self.holds(Rule::StallIsForgiven) {
+            self.forgive_evidence(late);
+        }
     }
 
     /// When what arrives now was in this node's reach at the earliest.
     fn arrived_since(&self) -> Time {
-        match self.stall {
+        match self.stall.filter(|_| self.holds(Rule::StallIsForgiven)) {
             Some((began, ended)) if self.now < ended.after(BACKLOG_MAX) => began,
             _ => self.now,
         }

@@ -65,6 +65,40 @@ pub enum Rule {
     LeaveFollowsMessages,
     /// The grace period ends with a leave.
     GraceEnds,
+    /// A connection that broke keeps its row, marked away.
+    BrokenIsAway,
+    /// A node that leaves on purpose may leave its rows behind for a while.
+    ByeLingers,
+    /// A link that comes up begins with a digest.
+    DigestOnLinkUp,
+    /// Any node serves any owner's rows.
+    AnyNodeServes,
+    /// A pull that nobody answers is asked anew.
+    PullIsRenewed,
+    /// Deltas that arrive while a snapshot is assembled, or behind a gap, wait for it.
+    DeltasAreBuffered,
+    /// An owner without a link that SWIM holds for down is hidden.
+    SwimDownHides,
+    /// Rows of a hidden owner are kept for a quick return.
+    HiddenRowsAreKept,
+    /// What ended long ago is forgotten.
+    OldIsPurged,
+    /// Time in which this node stood still counts against nobody.
+    StallIsForgiven,
+    /// A node whose clock was set back is told of its newer life through a relay too.
+    NewerLifeIsTold,
+    /// On a slow link older messages give way.
+    SlowLinkGivesWay,
+    /// Recent messages are kept for those who missed them.
+    RingIsKept,
+    /// Who relies on a third node's answer hears the origin from there on.
+    AnswerIsPinned,
+    /// It is said through a relay how far the messages are.
+    TailsThroughRelay,
+    /// What a link may have lost when it broke is told of later.
+    BrokenLinkIsDoubted,
+    /// Who enters a room is sent where the cursors are.
+    CurrentCursorsAreSent,
 }
 
 /// Which rules hold.

@@ -34,6 +34,8 @@ pub(crate) struct Mirror {
     pub(crate) lost: BTreeMap<(usize, RoomName), u64>,
     /// How far each origin's messages in a room have come to this node's clients.
     pub(crate) heads: BTreeMap<RoomName, BTreeMap<OwnerId, u64>>,
+    /// When the link to a node came up last.
+    linked_at: BTreeMap<NodeName, u64>,
     /// The last position of each member, who owned it then, when it came, and at which epoch.
     pub(crate) cursors: BTreeMap<MemberId, (u64, NodeName, u64, u64, u32)>,
     applied: BTreeMap<(NodeName, u64), u64>,
@@ -113,12 +115,7 @@ impl Judge {
     }
 
     /// Takes an input of a node; `from` is the node at the other end of its connection.
-    pub(crate) fn note_input(
-        &mut self,
-        node: usize,
-        from: Option<&NodeName>,
-        input: &Input,
-    ) {
+    pub(crate) fn note_input(&mut self, node: usize, from: Option<&NodeName>, input: &Input) {
         let relay = match input {
             Input::Frame { bytes, .. } if bytes.first() == Some(&9) => match Frame::decode(bytes) {
                 Ok(Frame::Relay(relay)) => relay,
@@ -342,7 +339,16 @@ impl World {
                         let from = &self.nodes[origin].name;
                         let seen = self.nodes[index].mirror.visible.contains(from);
                         let missing = self.is_missing(index, origin, &room, &items);
-                        let flaps = self.flaps(index, origin, GAP);
+                        // What comes over a new link overtakes what a relay still holds, which may
+                        // be more than is kept to fill the gap.
+                        let linked_at = self.nodes[index].mirror.linked_at.get(from);
+                        let fresh = linked_at.is_some_and(|at| now < at + 2 * GAP);
+                        // Nor is everything promised to a room that was entered just now.
+                        let life = self.nodes[index].life;
+                        let interest = self.clients.interest.get(&(index, life, room.clone()));
+                        let fresh =
+                            fresh || interest.is_none_or(|(_, since)| now < since + 2 * GAP);
+                        let flaps = self.flaps(index, origin, GAP) || fresh;
                         if self.judge.lossless && self.is_up(origin) && seen && missing && !flaps {
                             let from = &self.nodes[origin].name;
                             let text = format!("{name}: messages of {from} were lost");
@@ -414,7 +420,11 @@ impl World {
                     }
                 }
             }
-            Event::LinkUp { .. } | Event::LinkDown { .. } | Event::Refused { .. } => {}
+            Event::LinkUp { peer, .. } => {
+                let now = self.now;
+                self.nodes[index].mirror.linked_at.insert(peer, now);
+            }
+            Event::LinkDown { .. } | Event::Refused { .. } => {}
         }
     }
 

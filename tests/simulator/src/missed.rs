@@ -116,7 +116,11 @@ impl World {
         let overview = self.core(index).map(|core| core.overview(self.time(index)));
         let peers = overview.into_iter().flat_map(|overview| overview.peers);
         let seen = peers.filter(|peer| peer.visible && peer.boot != 0);
-        seen.map(|peer| OwnerId { node: peer.node, boot: peer.boot }).collect()
+        seen.map(|peer| OwnerId {
+            node: peer.node,
+            boot: peer.boot,
+        })
+        .collect()
     }
 
     pub(crate) fn note_head(&mut self, index: usize, room: RoomName, origin: OwnerId, number: u64) {

@@ -4,6 +4,8 @@
 //! catches which rule.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use cursormesh_mesh::proto::{Rule, Rules};
 use cursormesh_simulator::scenarios::SCENARIOS;
 use cursormesh_simulator::{Options, run_seed};
@@ -71,6 +73,23 @@ const CAUGHT_BY: &[(Rule, Catch)] = &[
     (Rule::RelayUsed, Scenario("a cut with a way around")),
     (Rule::SwimGuard, Scenario("ten minutes of loss")),
     (Rule::GraceEnds, Seed(0)),
+    (Rule::OldIsPurged, Scenario("what is over is purged")),
+    (Rule::BrokenIsAway, Seed(0)),
+    (Rule::ByeLingers, Seed(0)),
+    (Rule::DigestOnLinkUp, Seed(0)),
+    (Rule::AnyNodeServes, Seed(0)),
+    (Rule::PullIsRenewed, Seed(0)),
+    (Rule::DeltasAreBuffered, Seed(0)),
+    (Rule::SwimDownHides, Seed(0)),
+    (Rule::HiddenRowsAreKept, Seed(0)),
+    (Rule::StallIsForgiven, Seed(0)),
+    (Rule::NewerLifeIsTold, Seed(0)),
+    (Rule::SlowLinkGivesWay, Seed(0)),
+    (Rule::RingIsKept, Seed(0)),
+    (Rule::AnswerIsPinned, Seed(0)),
+    (Rule::TailsThroughRelay, Seed(0)),
+    (Rule::BrokenLinkIsDoubted, Seed(0)),
+    (Rule::CurrentCursorsAreSent, Seed(0)),
 ];
 
 fn found(rules: &Rules, catch: Catch) -> Vec<String> {
@@ -80,7 +99,6 @@ fn found(rules: &Rules, catch: Catch) -> Vec<String> {
             let options = Options {
                 seed,
                 rules,
-                plain: true,
                 ..Options::default()
             };
             run_seed(&options).violations
@@ -114,11 +132,18 @@ fn the_loss_of_any_rule_is_noticed() {
 #[test]
 #[ignore = "a search of minutes, not a test"]
 fn look_for_seeds() {
-    for (rule, _) in CAUGHT_BY {
-        let caught: Vec<u64> = (0..300)
-            .filter(|seed| !found(&Rules::without(*rule), Seed(*seed)).is_empty())
-            .take(5)
-            .collect();
-        println!("{rule:?}: {caught:?}");
-    }
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let look = || {
+        while let Some((rule, _)) = CAUGHT_BY.get(next.fetch_add(1, Relaxed)) {
+            let caught: Vec<u64> = (0..300)
+                .filter(|seed| !found(&Rules::without(*rule), Seed(*seed)).is_empty())
+                .take(3)
+                .collect();
+            println!("{rule:?}: {caught:?}");
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(look);
+        look();
+    });
 }

@@ -317,7 +317,8 @@ impl Core {
         from: u64,
         to: u64,
     ) -> (bool, Vec<(u64, Message)>) {
-        let Some(ring) = self.messages.rings.get(room) else {
+        let ring = self.messages.rings.get(room);
+        let Some(ring) = ring.filter(|_| self.holds(Rule::RingIsKept)) else {
             return (false, Vec::new());
         };
         let complete = ring.floors.get(origin).is_some_and(|floor| *floor <= from);
@@ -371,6 +372,9 @@ impl Core {
 
     /// Says how far the messages are that went to a node through a relay lately.
     pub(super) fn send_tails(&mut self, node: &NodeName) {
+        if !self.holds(Rule::TailsThroughRelay) {
+            return;
+        }
         let now = self.now;
         let sent = self.peers.get(node).into_iter().flat_map(|peer| &peer.sent);
         let rooms: Vec<RoomName> = sent
@@ -418,6 +422,9 @@ impl Core {
 
     /// A link broke: of what was sent to the node last, nobody knows whether it arrived.
     pub(super) fn doubt_sent(&mut self, node: &NodeName) {
+        if !self.holds(Rule::BrokenLinkIsDoubted) {
+            return;
+        }
         let now = self.now;
         let sent = self.peers.get_mut(node).map(|peer| &mut peer.sent);
         for sent in sent.into_iter().flat_map(BTreeMap::values_mut) {
@@ -480,6 +487,9 @@ impl Core {
 
     /// On a slow link the newest tutorial message of each sender stays and events are refused.
     fn conflate(&mut self, conn: ConnId) {
+        if !self.holds(Rule::SlowLinkGivesWay) {
+            return;
+        }
         let Some(link) = self.conns.get_mut(&conn) else {
             return;
         };
@@ -826,6 +836,9 @@ impl Core {
     /// Listens to an origin in a room from a number on, if it does not yet: what follows is asked for.
     /// False if the origin is not known here, so that what it says next could be skipped unnoticed.
     pub(super) fn hear_from(&mut self, room: &RoomName, origin: &OwnerId, number: u64) -> bool {
+        if !self.holds(Rule::AnswerIsPinned) {
+            return true;
+        }
         let known = self.current(&origin.node).as_ref() == Some(origin);
         if !known || !self.own.rooms.contains(room) {
             return false;
@@ -1019,7 +1032,11 @@ impl Core {
             ring.floors.retain(|origin, _| origin == me);
             ring.dropped.retain(|origin, _| origin == me);
             ring.items.retain(|kept| kept.origin == *me);
-            let bytes = ring.items.iter().map(|kept| kept.message.payload.len()).sum();
+            let bytes = ring
+                .items
+                .iter()
+                .map(|kept| kept.message.payload.len())
+                .sum();
             self.messages.kept_bytes = self.messages.kept_bytes + bytes - ring.bytes;
             ring.bytes = bytes;
             if !ring.due {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand::RngExt;
 
 use super::super::event::{CloseCode, Event, Lane, LeaveReason, Row, User};
 use super::super::identity::{ConnId, MemberId, NodeName, RoomName, Time};
@@ -21,6 +22,9 @@ pub(super) const PRESENCE_UNSENT_MAX: usize = 1024 * 1024;
 const RAISED_AGAIN: Duration = Duration::from_secs(30);
 /// Links are told anew when a round trip changed by a fifth, at most this often.
 const ABOUT_EVERY: Duration = Duration::from_secs(2);
+
+/// By how much, in milliseconds, two boots raised above the same one differ at most.
+const RAISED_APART: u64 = 65_536;
 
 impl Core {
     pub(super) fn join(&mut self, mut row: Row) {
@@ -72,7 +76,7 @@ impl Core {
     /// A connection broke without a word: its row stays, away, until the grace period ends.
     pub(super) fn break_off(&mut self, member: MemberId) {
         match self.own.row(member) {
-            Some(row) if row.resumable => {
+            Some(row) if row.resumable && self.holds(Rule::BrokenIsAway) => {
                 self.grace.insert(member, self.now.after(self.config.grace));
                 self.update(member, None, None, Some(true));
             }
@@ -153,7 +157,7 @@ impl Core {
             }
         }
         while let Some((since, member)) = self.retired.front().copied() {
-            if self.now.since(since) < PURGE_AFTER {
+            if self.now.since(since) < PURGE_AFTER || !self.holds(Rule::OldIsPurged) {
                 break;
             }
             self.retired.pop_front();
@@ -330,9 +334,12 @@ impl Core {
             });
         }
         self.raised_at = Some(self.now);
+        // Whoever told may know less than others: an earlier life of this node may have been told the
+        // same, and two lives must not have one boot.
+        let apart = self.rng.random_range(0..RAISED_APART);
         self.me = OwnerId {
             node: old.node.clone(),
-            boot: known.saturating_add(1),
+            boot: known.saturating_add(1).saturating_add(apart),
         };
         let members: Vec<MemberId> = self.own.members.keys().copied().collect();
         for member in members {

@@ -251,7 +251,8 @@ impl Core {
     /// A node that only a relay reaches speaks out of a life that is over as far as this node knows:
     /// its clock was set back, and no Hello can tell it so.
     pub(super) fn tell_newer_life(&mut self, conn: ConnId, node: &NodeName) {
-        let Some(owner) = self.current(node) else {
+        let known = self.current(node);
+        let Some(owner) = known.filter(|_| self.holds(Rule::NewerLifeIsTold)) else {
             return;
         };
         let entry = DigestEntry {

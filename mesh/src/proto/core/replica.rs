@@ -246,6 +246,15 @@ impl Core {
         let evidence_max = self.evidence_max();
         let through_others = self.holds(Rule::EvidenceThroughOthers);
         let hides = self.holds(Rule::SilentOwnerIsHidden);
+        let swim_hides = self.holds(Rule::SwimDownHides);
+        let purge_after = match (
+            self.holds(Rule::HiddenRowsAreKept),
+            self.holds(Rule::OldIsPurged),
+        ) {
+            (false, _) => std::time::Duration::ZERO,
+            (_, false) => std::time::Duration::MAX,
+            _ => PURGE_AFTER,
+        };
         let now = self.now;
         let mut changed = Vec::new();
         let mut over = Vec::new();
@@ -255,7 +264,8 @@ impl Core {
                 .is_some_and(|(_, link)| link.boot() == owner.boot);
             let age = replica.evidence_at.map(|at| now.since(at));
             let fresh = age.is_some_and(|age| age < evidence_max) && through_others;
-            let swim_down = replica.swim_down
+            let swim_down = swim_hides
+                && replica.swim_down
                 && age.is_none_or(|age| age.as_millis() >= u128::from(SWIM_DOWN_AFTER_MS));
             let lingers = replica.lingers_until.is_some_and(|until| now < until);
             let (visible, because) = if replica.departed || replica.lingers_until.is_some() {
@@ -274,7 +284,7 @@ impl Core {
                 changed.push((owner.clone(), visible, because));
             }
             // One that left stays in mind, so that what others still say of it is no news.
-            let purge = !replica.visible && now.since(replica.hidden_at) >= PURGE_AFTER;
+            let purge = !replica.visible && now.since(replica.hidden_at) >= purge_after;
             if !visible && !linked && (replica.superseded || purge) {
                 over.push(owner.clone());
             }
@@ -343,8 +353,9 @@ impl Core {
             .now
             .after(std::time::Duration::from_millis(bye.linger_ms.into()));
         self.finish_origin(&owner);
+        let lingers = self.holds(Rule::ByeLingers);
         if let Some(replica) = self.replicas.get_mut(&owner) {
-            if bye.linger_ms == 0 {
+            if bye.linger_ms == 0 || !lingers {
                 replica.departed = true;
             } else {
                 replica.lingers_until = Some(until);
@@ -375,6 +386,7 @@ impl Core {
         }
         let gap_is_pulled = self.holds(Rule::GapIsPulled);
         let ignores_duplicates = self.holds(Rule::DuplicateIsIgnored);
+        let buffers = self.holds(Rule::DeltasAreBuffered);
         let Some(replica) = self.replicas.get_mut(&delta.owner) else {
             return;
         };
@@ -389,7 +401,9 @@ impl Core {
                 replica.buffered.remove(0);
             }
             let (owner, goal) = (delta.owner.clone(), delta.from);
-            replica.buffered.push(delta);
+            if buffers {
+                replica.buffered.push(delta);
+            }
             if gap {
                 self.counters.delta_gaps_total += 1;
                 self.pull(&owner, conn, goal);
@@ -519,7 +533,9 @@ impl Core {
             .or_default()
             .insert(node.clone());
         self.send_head(node, room);
-        self.send_current_cursors(node, room);
+        if self.holds(Rule::CurrentCursorsAreSent) {
+            self.send_current_cursors(node, room);
+        }
     }
 
     pub(super) fn unwatched(&mut self, node: &NodeName, room: &RoomName) {

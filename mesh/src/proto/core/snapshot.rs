@@ -126,6 +126,9 @@ impl Core {
 
     /// Drops pulls that nobody answers; the next digest asks anew.
     pub(super) fn check_pulls(&mut self) {
+        if !self.holds(Rule::PullIsRenewed) {
+            return;
+        }
         let now = self.now;
         for replica in self.replicas.values_mut() {
             let given_up = replica.pull.as_ref().is_some_and(|pull| {
@@ -194,6 +197,7 @@ impl Core {
         } else if let Some(replica) = self.replicas.get(&pull.owner)
             && replica.applied > pull.have
             && !replica.superseded
+            && self.holds(Rule::AnyNodeServes)
         {
             let (at, ops) = (replica.applied, replica.table.to_ops());
             self.serve(conn, pull.owner, at, ops);
