@@ -69,16 +69,10 @@ pub enum Rule {
     BrokenIsAway,
     /// A node that leaves on purpose may leave its rows behind for a while.
     ByeLingers,
-    /// A link that comes up begins with a digest.
-    DigestOnLinkUp,
     /// Any node serves any owner's rows.
     AnyNodeServes,
     /// A pull that nobody answers is asked anew.
     PullIsRenewed,
-    /// Deltas that arrive while a snapshot is assembled, or behind a gap, wait for it.
-    DeltasAreBuffered,
-    /// An owner without a link that SWIM holds for down is hidden.
-    SwimDownHides,
     /// Rows of a hidden owner are kept for a quick return.
     HiddenRowsAreKept,
     /// What ended long ago is forgotten.

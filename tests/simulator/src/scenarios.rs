@@ -4,7 +4,7 @@
 //! it is about, it is something.
 
 use cursormesh_mesh::proto::event::MessageKind;
-use cursormesh_mesh::proto::wire::{Frame, OwnerId, Pull, Relay};
+use cursormesh_mesh::proto::wire::{Delta, Digest, Frame, Op, OwnerId, Relay};
 use cursormesh_mesh::proto::{Lane, Rules};
 
 use crate::network::Path;
@@ -24,6 +24,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("a pointer to a dead node", dead_end),
     ("a token from before the last move", old_token),
     ("a delta of a life that is over", old_life),
+    ("a delta comes twice", delta_twice),
     ("a position outruns its member", position_first),
     ("a relay frame at second hand", second_hand),
     ("a cut with a way around", way_around),
@@ -32,6 +33,15 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("an older row behind a partition", older_row),
     ("a room left and entered again", entered_again),
     ("what is over is purged", purged),
+    ("a node leaves and its members move on", lingered),
+    ("a table at second hand", second_hand_table),
+    ("a snapshot breaks off", broken_snapshot),
+    ("a node stands still", stood_still),
+    ("a clock set back behind a relay", set_back),
+    ("more than a slow link takes", too_slow),
+    ("a relay drops the last message", dropped_tail),
+    ("a link breaks with the last message on it", torn_tail),
+    ("who enters a quiet room", quiet_room),
 ];
 
 fn world(nodes: usize, rules: &Rules, latency_us: u64) -> World {
@@ -201,6 +211,37 @@ fn old_life(rules: &Rules) -> Vec<String> {
     world.violations().to_vec()
 }
 
+/// A delta arrives again after later ones.
+fn delta_twice(rules: &Rules) -> Vec<String> {
+    let mut world = world(2, rules, 5 * MS);
+    world.run_for(3 * SECOND);
+    world.watch(0, &room(0));
+    world.run_for(SECOND);
+    world.unwatch(0, &room(0));
+    world.run_for(SECOND);
+    let overview = world.core(0).map(|core| core.overview(Default::default()));
+    let Some((boot, seq)) = overview.map(|overview| (overview.boot, overview.seq)) else {
+        return Vec::new();
+    };
+    let delta = Frame::Delta(Delta {
+        owner: OwnerId {
+            node: world.name(0).clone(),
+            boot,
+        },
+        from: seq - 2,
+        to: seq - 1,
+        ops: vec![Op::Watch(room(0))],
+    });
+    world.inject(0, 1, Lane::Presence, delta.encode());
+    world.run_for(10 * MS);
+    let speaker = world.join(1, &room(0), true);
+    world.publish(speaker, MessageKind::Event, 20);
+    world.run_for(SECOND);
+    let sent = world.counter(1, "messages_out_total");
+    world.expect(sent == 0, "what is over does not begin again");
+    world.violations().to_vec()
+}
+
 /// A datagram with a position arrives long before the join.
 fn position_first(rules: &Rules) -> Vec<String> {
     let mut world = world(2, rules, 30 * MS);
@@ -234,9 +275,9 @@ fn second_hand(rules: &Rules) -> Vec<String> {
         node: world.name(0).clone(),
         boot,
     };
-    let inner = Frame::Pull(Pull {
-        owner: origin.clone(),
-        have: 0,
+    let inner = Frame::Digest(Digest {
+        entries: Vec::new(),
+        reply: false,
     });
     let frame = Frame::Relay(Relay {
         origin,
@@ -313,7 +354,7 @@ fn entered_again(rules: &Rules) -> Vec<String> {
     let member = world.join(0, &room(0), false);
     world.run_for(2 * SECOND);
     for round in 0..60 {
-        world.publish(member, MessageKind::Event, 20);
+        world.publish(member, MessageKind::Event, 20_000);
         match round {
             10 => world.unwatch(1, &room(0)),
             12 => world.watch(1, &room(0)),
@@ -384,6 +425,192 @@ fn purged(rules: &Rules) -> Vec<String> {
     let entries = [0, 1, 3].map(|node| world.counter(node, "own_entries"));
     world.expect(entries == [0, 1, 1], "nobody keeps a tombstone");
     world.check_converged();
+    world.violations().to_vec()
+}
+
+/// A node leaves on purpose; its member is resumed elsewhere while its row lingers.
+fn lingered(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.run_for(SECOND);
+    world.leave(0, std::time::Duration::from_secs(5));
+    world.run_for(2 * SECOND);
+    world.resume_member(member, 1);
+    world.run_for(6 * SECOND);
+    let seen = world.joins_and_leaves(2, member);
+    world.expect(seen == (1, 0), "nobody sees the member leave or join");
+    world.check_converged();
+    world.violations().to_vec()
+}
+
+/// A node that never had a link to another learns its long table from a third.
+fn second_hand_table(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    world.crash(2);
+    world.cut_both(0, 2);
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    for _ in 0..8_400 {
+        world.update(member);
+    }
+    world.run_for(3 * SECOND);
+    world.start(2);
+    world.run_for(6 * SECOND);
+    world.expect(world.shows(2, member), "the third node's copy serves");
+    world.violations().to_vec()
+}
+
+/// The connection that brings a snapshot dies, and nobody is told.
+fn broken_snapshot(rules: &Rules) -> Vec<String> {
+    let mut world = world(2, rules, 100 * MS);
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    for _ in 0..8_400 {
+        world.update(member);
+    }
+    for _ in 0..150 {
+        world.run_for(10 * MS);
+        world.break_bulk(0, 1);
+    }
+    world.run_for(9 * SECOND);
+    world.expect(world.shows(1, member), "the snapshot is asked for again");
+    world.check_converged();
+    world.violations().to_vec()
+}
+
+/// A node stands still for longer than evidence lasts: that is no reason to hide whom it knows
+/// through others.
+fn stood_still(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.cut_both(0, 2);
+    world.run_for(8 * SECOND);
+    world.expect(world.shows(2, member), "it is known through the third node");
+    world.pause(2);
+    world.cut_both(1, 2);
+    world.run_for(6 * SECOND);
+    world.heal_both(1, 2);
+    world.resume(2);
+    world.run_for(3 * SECOND);
+    let (_, leaves) = world.joins_and_leaves(2, member);
+    world.expect(leaves == 0, "nobody is hidden for it");
+    world.violations().to_vec()
+}
+
+/// A node starts again with its clock set back. Who knows its life in between can only be reached
+/// through a relay, which does not.
+fn set_back(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    world.run_for(4 * SECOND);
+    world.crash(0);
+    world.cut_both(0, 2);
+    world.cut_both(1, 2);
+    world.run_for(8 * SECOND);
+    world.step_clock(0, 3_600_000);
+    world.start(0);
+    world.run_for(3 * SECOND);
+    world.crash(0);
+    world.cut_both(0, 1);
+    world.run_for(8 * SECOND);
+    world.heal_both(0, 2);
+    world.heal_both(1, 2);
+    world.step_clock(0, -7_200_000);
+    world.start(0);
+    world.run_for(2 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.run_for(12 * SECOND);
+    world.expect(world.shows(2, member), "the relay shows its member");
+    world.expect(world.shows(1, member), "and so does who knows a later life");
+    world.violations().to_vec()
+}
+
+/// More large messages than a link takes: what waits for it stays bounded.
+fn too_slow(rules: &Rules) -> Vec<String> {
+    let mut world = world(2, rules, 5 * MS);
+    world.watch(1, &room(0));
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), false);
+    world.run_for(SECOND);
+    let narrow = Path {
+        bandwidth: 20_000,
+        ..world.path(0, 1)
+    };
+    world.disturb();
+    world.set_path(0, 1, narrow);
+    let mut most = 0;
+    for _ in 0..100 {
+        world.publish(member, MessageKind::Tutorial, 20_000);
+        world.run_for(10 * MS);
+        most = most.max(world.counter(0, "message_bytes_queued"));
+    }
+    world.expect(most <= 320 * 1024, "what waits for a slow link is bounded");
+    world.violations().to_vec()
+}
+
+/// A relay has more to forward than its link takes: it drops the last, and no other follows that
+/// would show the gap.
+fn dropped_tail(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    let member = world.join(0, &room(0), true);
+    world.watch(2, &room(0));
+    world.run_for(4 * SECOND);
+    world.cut_both(0, 2);
+    world.run_for(5 * SECOND);
+    let clean = world.path(1, 2);
+    let narrow = Path {
+        bandwidth: 100_000,
+        ..clean
+    };
+    world.disturb();
+    world.set_path(1, 2, narrow);
+    for _ in 0..20 {
+        world.publish(member, MessageKind::Event, 20_000);
+        world.run_for(10 * MS);
+    }
+    world.publish(member, MessageKind::Event, 20);
+    world.run_for(500 * MS);
+    world.set_path(1, 2, clean);
+    world.run_for(12 * SECOND);
+    world.check_messages();
+    world.violations().to_vec()
+}
+
+/// A link breaks with the last message of a room on it, and is back when nobody keeps that message
+/// any more: it is at least told of.
+fn torn_tail(rules: &Rules) -> Vec<String> {
+    let mut world = world(2, rules, 5 * MS);
+    world.watch(1, &room(0));
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.run_for(SECOND);
+    world.publish(member, MessageKind::Event, 20);
+    world.run_for(SECOND);
+    world.cut_both(0, 1);
+    world.publish(member, MessageKind::Event, 20);
+    world.run_for(SECOND);
+    world.leave_room(member);
+    world.run_for(45 * SECOND);
+    world.heal_both(0, 1);
+    world.run_for(12 * SECOND);
+    world.expect(world.messages_at(1) == 1, "the message is gone");
+    world.expect(world.lost_reported() > 0, "and that is told");
+    world.check_messages();
+    world.violations().to_vec()
+}
+
+/// A cursor rests; whoever enters the room later sees where.
+fn quiet_room(rules: &Rules) -> Vec<String> {
+    let mut world = world(2, rules, 5 * MS);
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.move_cursor(member);
+    world.run_for(10 * SECOND);
+    world.watch(1, &room(0));
+    world.run_for(SECOND);
+    let at = world.cursor_at(1, member);
+    world.expect(at == Some(1), "the cursor is where it rests");
     world.violations().to_vec()
 }
 

@@ -55,6 +55,13 @@ impl Core {
             if behind {
                 self.wants(conn, &entry.owner, entry.applied);
             }
+            // The peer knows it in a life that is over, or that came after its clock was set back.
+            let node = &entry.owner.node;
+            let current = self.current(node);
+            let older = current.is_some_and(|current| current.boot > entry.owner.boot);
+            if older && *node != peer && self.link_to(node).is_none() {
+                self.tell_newer_life(conn, node);
+            }
         }
         if digest.reply {
             return;

@@ -10,7 +10,6 @@ use rand::RngExt;
 use super::super::event::{CloseCode, Event, Lane, Output};
 use super::super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::overview::SeedOverview;
-use super::super::rule::Rule;
 use super::super::wire::{Frame, Hello, OwnerId, VERSION, VERSION_OLDEST};
 use super::Core;
 use super::messages::{Outgoing, Sent};
@@ -496,9 +495,7 @@ impl Core {
         self.check_visibility();
         self.check_relays();
         self.send_members(conn);
-        if self.holds(Rule::DigestOnLinkUp) {
-            self.send_digest(conn);
-        }
+        self.send_digest(conn);
         self.send_heads(&owner.node);
         self.send_all_current_cursors(&owner.node);
         self.announce_to(swim_id);

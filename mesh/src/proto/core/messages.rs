@@ -161,6 +161,13 @@ struct Parcel {
     body: Messages,
 }
 
+impl Outgoing {
+    /// What waits.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Messaging {
     fn forget_ring(&mut self, room: &RoomName) {
         if let Some(ring) = self.rings.remove(room) {

@@ -43,6 +43,11 @@ impl Core {
             "Entries of the own table, tombstones included.",
             self.own.members.len(),
         );
+        gauge(
+            "message_bytes_queued",
+            "Bytes of messages that wait for a peer's link to take them.",
+            self.conns.values().map(|link| link.outgoing.bytes()).sum(),
+        );
         Overview {
             node: self.me.node.clone(),
             cluster: self.config.cluster.clone(),

@@ -246,7 +246,6 @@ impl Core {
         let evidence_max = self.evidence_max();
         let through_others = self.holds(Rule::EvidenceThroughOthers);
         let hides = self.holds(Rule::SilentOwnerIsHidden);
-        let swim_hides = self.holds(Rule::SwimDownHides);
         let purge_after = match (
             self.holds(Rule::HiddenRowsAreKept),
             self.holds(Rule::OldIsPurged),
@@ -264,8 +263,7 @@ impl Core {
                 .is_some_and(|(_, link)| link.boot() == owner.boot);
             let age = replica.evidence_at.map(|at| now.since(at));
             let fresh = age.is_some_and(|age| age < evidence_max) && through_others;
-            let swim_down = swim_hides
-                && replica.swim_down
+            let swim_down = replica.swim_down
                 && age.is_none_or(|age| age.as_millis() >= u128::from(SWIM_DOWN_AFTER_MS));
             let lingers = replica.lingers_until.is_some_and(|until| now < until);
             let (visible, because) = if replica.departed || replica.lingers_until.is_some() {
@@ -386,7 +384,6 @@ impl Core {
         }
         let gap_is_pulled = self.holds(Rule::GapIsPulled);
         let ignores_duplicates = self.holds(Rule::DuplicateIsIgnored);
-        let buffers = self.holds(Rule::DeltasAreBuffered);
         let Some(replica) = self.replicas.get_mut(&delta.owner) else {
             return;
         };
@@ -401,9 +398,7 @@ impl Core {
                 replica.buffered.remove(0);
             }
             let (owner, goal) = (delta.owner.clone(), delta.from);
-            if buffers {
-                replica.buffered.push(delta);
-            }
+            replica.buffered.push(delta);
             if gap {
                 self.counters.delta_gaps_total += 1;
                 self.pull(&owner, conn, goal);
