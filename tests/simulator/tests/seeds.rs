@@ -3,10 +3,20 @@
 
 use cursormesh_simulator::{Options, run_seed};
 
+/// With the faults that the first runs had.
 fn finds_nothing(seed: u64) {
+    run(seed, true);
+}
+
+/// With replays, snapshots of many parts and full queues as well.
+fn finds_nothing_harder(seed: u64) {
+    run(seed, false);
+}
+
+fn run(seed: u64, plain: bool) {
     let options = Options {
         seed,
-        plain: true,
+        plain,
         ..Options::default()
     };
     let report = run_seed(&options);
@@ -118,4 +128,55 @@ fn seeds_4175_and_6209_a_waiting_leave_is_its_owners_to_replace() {
 #[test]
 fn seed_4145_who_leaves_has_left_with_its_bye_only() {
     finds_nothing(4145);
+}
+
+/// A room was left and entered again within a round trip: what was sent to the interest before began
+/// the new one, and the rest counted as lost, or came twice.
+#[test]
+fn seeds_471_512_616_801_1001_and_1295_an_interest_begins_anew() {
+    [471, 512, 616, 801, 1001, 1295]
+        .into_iter()
+        .for_each(finds_nothing_harder);
+}
+
+/// A client was told that nothing is missing, on the word of a third node, by a node that did not
+/// know the origin yet: what it said next was taken for its first.
+#[test]
+fn seeds_656_and_662_an_answer_is_relied_on_by_who_hears_the_rest() {
+    [656, 662].into_iter().for_each(finds_nothing_harder);
+}
+
+/// What a link lost when it broke was no longer in a ring when the next came up, and nobody was told.
+#[test]
+fn seed_1241_what_a_broken_link_lost_is_told_of_later() {
+    finds_nothing_harder(1241);
+}
+
+/// A ring kept what was heard for an interest that had ended, and its answers were out of order: a
+/// healthy link was closed for it.
+#[test]
+fn seed_1017_a_ring_answers_in_order() {
+    finds_nothing_harder(1017);
+}
+
+/// On a slow link the newest message for the peer gave way to the same message for a node behind it.
+#[test]
+fn seeds_2156_2225_and_4249_what_is_relayed_evicts_nothing() {
+    [2156, 2225, 4249]
+        .into_iter()
+        .for_each(finds_nothing_harder);
+}
+
+/// A node that knew less vouched for one that had died.
+#[test]
+fn seeds_846_1635_2862_and_5901_nobody_vouches_for_the_dead() {
+    [846, 1635, 2862, 5901]
+        .into_iter()
+        .for_each(finds_nothing_harder);
+}
+
+/// Two lives of a node whose clock had been set back took the same boot.
+#[test]
+fn seed_15283_two_lives_have_two_boots() {
+    finds_nothing_harder(15_283);
 }

@@ -27,13 +27,24 @@ pub(super) struct Replays {
 struct Pending {
     room: RoomName,
     until: Time,
-    /// From which of their numbers on the origins' events are asked for.
-    awaited: BTreeMap<OwnerId, u64>,
+    /// The origins whose events are asked for.
+    awaited: BTreeMap<OwnerId, Awaited>,
     asked_at: Time,
     /// How often.
     asked: usize,
-    items: Vec<(OwnerId, u64, Message)>,
+    items: BTreeMap<(OwnerId, u64), Message>,
     complete: bool,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    /// From which number on.
+    from: u64,
+    /// Of an origin that cannot answer itself: who else has not answered yet. What it said last may
+    /// have got to any of them.
+    others: Option<BTreeSet<NodeName>>,
+    /// How far those who answered have heard it.
+    heard: u64,
 }
 
 impl Replays {
@@ -74,7 +85,7 @@ impl Core {
             awaited: BTreeMap::new(),
             asked_at: self.now,
             asked: 1,
-            items: Vec::new(),
+            items: BTreeMap::new(),
             complete: true,
         };
         // Nobody keeps events for longer than a ring does, so after that nothing can be promised.
@@ -85,8 +96,8 @@ impl Core {
             let whole = origin == self.me && self.has_all_after(room, from);
             if complete || whole || self.heard_nothing_after(room, &origin, from) {
                 pending.take(&origin, items);
-            } else if self.ask_for_missed(ticket, room, &origin, from, 0) {
-                pending.awaited.insert(origin, from);
+            } else if let Some(awaited) = self.ask_for_missed(ticket, room, &origin, from) {
+                pending.awaited.insert(origin, awaited);
             } else {
                 pending.complete = false;
                 pending.take(&origin, items);
@@ -98,30 +109,45 @@ impl Core {
 
     /// The answer to a pull with a ticket.
     pub(super) fn replay_answer(&mut self, said_by: &NodeName, frame: Messages) {
-        let pending = self.replays.pending.get(&frame.ticket);
-        let asked = pending.and_then(|pending| pending.awaited.get(&frame.origin));
-        // Who knows less than this node, or than the client, cannot say that there is nothing more.
-        let known = self.delivered(&frame.room, &frame.origin);
-        let known = known.max(asked.copied().unwrap_or(0));
-        let knows_less = *said_by != frame.origin.node && frame.to < known;
-        if let Some(pending) = self.replays.pending.get_mut(&frame.ticket)
-            && !knows_less
-            && let Some(from) = pending.awaited.remove(&frame.origin)
-        {
-            let to_the_end = frame.to == u64::MAX;
-            let last = frame.items.last().map_or(from, |(number, _)| *number);
-            pending.take(&frame.origin, frame.items);
-            let complete = frame.lost == 0
-                && if self.says_nothing_more(&frame.origin) || !self.is_visible(&frame.origin) {
-                    // What was said last may have got to others than to who answered.
-                    to_the_end || self.heard_to_its_end(&frame.origin)
-                } else {
-                    // What the origin says after that is no news to be skipped, whoever answered.
-                    let number = if to_the_end { last } else { frame.to };
-                    self.hear_from(&frame.room, &frame.origin, number)
-                };
+        let (room, origin) = (frame.room.clone(), frame.origin.clone());
+        let delivered = self.delivered(&room, &origin);
+        let pending = self.replays.pending.get_mut(&frame.ticket);
+        let Some(pending) = pending.filter(|pending| pending.room == room) else {
+            return;
+        };
+        let Some(awaited) = pending.awaited.get_mut(&origin) else {
+            return;
+        };
+        let to_the_end = frame.to == u64::MAX;
+        let last = frame.items.last().map_or(awaited.from, |(last, _)| *last);
+        let heard = if to_the_end { last } else { frame.to };
+        match &mut awaited.others {
+            // Who knows less than this node, or than the client, cannot say that there is no more.
+            None if *said_by != origin.node && frame.to < delivered.max(awaited.from).max(1) => {
+                return;
+            }
+            None => {}
+            Some(others) => {
+                others.remove(said_by);
+                awaited.heard = awaited.heard.max(heard);
+                if !others.is_empty() && !to_the_end {
+                    pending.take(&origin, frame.items);
+                    pending.complete &= frame.lost == 0;
+                    return;
+                }
+            }
+        }
+        let heard = heard.max(awaited.heard);
+        // What this node heard itself and keeps no more, others must have heard as well.
+        pending.complete &= to_the_end || heard >= delivered;
+        pending.awaited.remove(&origin);
+        pending.take(&origin, frame.items);
+        pending.complete &= frame.lost == 0;
+        // What the origin says after that is no news to be skipped, whoever answered.
+        if frame.lost == 0 && !self.says_nothing_more(&origin) {
+            let hears = self.hear_from(&room, &origin, heard);
             if let Some(pending) = self.replays.pending.get_mut(&frame.ticket) {
-                pending.complete &= complete;
+                pending.complete &= hears;
             }
         }
         self.finish_replays();
@@ -137,14 +163,25 @@ impl Core {
                 continue;
             }
             pending.asked_at = now;
-            for (origin, from) in &pending.awaited {
-                let room = pending.room.clone();
-                again.push((*ticket, room, origin.clone(), *from, pending.asked));
+            for (origin, awaited) in &pending.awaited {
+                let pull = MessagePull {
+                    origin: origin.clone(),
+                    room: pending.room.clone(),
+                    from: awaited.from,
+                    to: u64::MAX,
+                    ticket: *ticket,
+                };
+                again.push((pull, awaited.others.clone(), pending.asked));
             }
             pending.asked += 1;
         }
-        for (ticket, room, origin, from, asked) in again {
-            self.ask_for_missed(ticket, &room, &origin, from, asked);
+        for (pull, others, asked) in again {
+            match others {
+                Some(others) => self.ask_all(&pull, &others),
+                None => {
+                    self.ask_in_turn(&pull, asked);
+                }
+            }
         }
         let done: Vec<u64> = self
             .replays
@@ -155,28 +192,60 @@ impl Core {
             .collect();
         for ticket in done {
             if let Some(pending) = self.replays.pending.remove(&ticket) {
+                let items = pending.items.into_iter();
                 self.emit(Event::Replayed {
                     ticket,
-                    items: pending.items,
+                    items: items
+                        .map(|((origin, number), message)| (origin, number, message))
+                        .collect(),
                     complete: pending.complete && pending.awaited.is_empty(),
                 });
             }
         }
     }
 
-    /// Asks for what an origin said after `from`: the origin itself, then linked nodes that are
-    /// interested in the room, by turns. False if there is nobody to ask.
+    /// Asks for what an origin said after `from`. `None` if there is nobody to ask.
     fn ask_for_missed(
         &mut self,
         ticket: u64,
         room: &RoomName,
         origin: &OwnerId,
         from: u64,
-        asked: usize,
-    ) -> bool {
-        let itself = self.link_to(&origin.node);
-        let itself = itself.filter(|(_, link)| link.boot() == origin.boot);
-        let others = self.watchers.get(room).into_iter().flatten();
+    ) -> Option<Awaited> {
+        let pull = MessagePull {
+            origin: origin.clone(),
+            room: room.clone(),
+            from,
+            to: u64::MAX,
+            ticket,
+        };
+        let mut awaited = Awaited {
+            from,
+            others: None,
+            heard: from,
+        };
+        if self.is_visible(origin) && !self.says_nothing_more(origin) {
+            return self.ask_in_turn(&pull, 0).then_some(awaited);
+        }
+        let interested = self.watchers.get(room).into_iter().flatten();
+        let others: BTreeSet<NodeName> = interested
+            .filter(|node| {
+                let current = self.current(node);
+                **node != origin.node && current.is_some_and(|current| self.is_visible(&current))
+            })
+            .cloned()
+            .collect();
+        self.ask_all(&pull, &others);
+        let anybody = !others.is_empty();
+        awaited.others = Some(others);
+        anybody.then_some(awaited)
+    }
+
+    /// Asks the origin itself, then linked nodes that are interested in the room, by turns.
+    fn ask_in_turn(&mut self, pull: &MessagePull, asked: usize) -> bool {
+        let itself = self.link_to(&pull.origin.node);
+        let itself = itself.filter(|(_, link)| link.boot() == pull.origin.boot);
+        let others = self.watchers.get(&pull.room).into_iter().flatten();
         let ways: Vec<ConnId> = itself
             .into_iter()
             .chain(others.filter_map(|node| self.link_to(node)))
@@ -185,15 +254,16 @@ impl Core {
         let Some(conn) = ways.get(asked % ways.len().max(1)) else {
             return false;
         };
-        let frame = Frame::MessagePull(MessagePull {
-            origin: origin.clone(),
-            room: room.clone(),
-            from,
-            to: u64::MAX,
-            ticket,
-        });
-        self.send(*conn, Lane::Messages, &frame);
+        self.send(*conn, Lane::Messages, &Frame::MessagePull(pull.clone()));
         true
+    }
+
+    fn ask_all(&mut self, pull: &MessagePull, nodes: &BTreeSet<NodeName>) {
+        for node in nodes {
+            if let Some((conn, _)) = self.link_to(node) {
+                self.send(conn, Lane::Messages, &Frame::MessagePull(pull.clone()));
+            }
+        }
     }
 }
 
@@ -203,6 +273,6 @@ impl Pending {
             .into_iter()
             .filter(|(_, message)| message.kind == MessageKind::Event);
         self.items
-            .extend(events.map(|(number, message)| (origin.clone(), number, message)));
+            .extend(events.map(|(number, message)| ((origin.clone(), number), message)));
     }
 }
