@@ -13,6 +13,7 @@ use crate::cert::{self, Authority, CertError};
 use crate::config::keys::{KEYS, Key};
 use crate::config::source::unknown_variables;
 use crate::config::{ClusterConfig, ConfigError, NodeConfig, Origin, Overrides, Tls};
+use crate::load::{self, LoadError, Plan, Protocol, Report};
 use crate::run::{self, RunError};
 use crate::status::{self, NodeUrl, StatusError};
 use crate::telemetry;
@@ -71,6 +72,15 @@ enum Command {
         cursormesh status --config cluster.toml --node n3\n  \
         cursormesh status --wait 20               waits until the node is ready, up to 20 s")]
     Status(Status),
+    /// Put a server under load and tell what it costs
+    #[command(after_long_help = "Examples:\n  \
+        cursormesh load --members 50 --senders 50                     everyone in one room moves\n  \
+        cursormesh load --rooms 100 --members 10 --senders 10 --protocol v1\n  \
+        cursormesh load --url ws://127.0.0.1:7071 --url ws://127.0.0.1:7081 --pid 4711 --pid 4712\n\n\
+        Only against servers of your own. Clients of a room are spread over the servers in turn. All \
+        of it\nruns in one thread: when `load` itself uses nearly a whole processor, it is what was \
+        measured.")]
+    Load(Load),
     /// Make and show certificates
     #[command(
         subcommand,
@@ -107,6 +117,40 @@ struct Dev {
     port: Option<u16>,
     #[command(flatten)]
     flags: Flags,
+}
+
+#[derive(Debug, Args)]
+struct Load {
+    /// A server; may be given several times
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:7071")]
+    url: Vec<String>,
+    /// What is spoken
+    #[arg(long, value_enum, default_value = "tutorial")]
+    protocol: Protocol,
+    /// Number of rooms
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rooms: u32,
+    /// Clients in each room
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    members: u32,
+    /// How many of each room move [default: all]
+    #[arg(long, value_name = "N")]
+    senders: Option<u32>,
+    /// Moves per second of each that moves
+    #[arg(long, value_name = "N", default_value_t = 20.0)]
+    rate: f64,
+    /// How long is measured, in seconds
+    #[arg(long, value_name = "S", default_value_t = 10)]
+    seconds: u64,
+    /// How long is moved before that, in seconds
+    #[arg(long, value_name = "S", default_value_t = 2)]
+    warmup: u64,
+    /// A process of the server, whose processor time and memory are told; may be given several times
+    #[arg(long, value_name = "PID")]
+    pid: Vec<u32>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -285,6 +329,15 @@ impl From<RunError> for Failure {
     }
 }
 
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Plan(text) => Self::Usage(text),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
 impl From<StatusError> for Failure {
     fn from(error: StatusError) -> Self {
         match error {
@@ -309,6 +362,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev(args),
         Command::Check(args) => check(&args),
         Command::Status(args) => show_status(&args),
+        Command::Load(args) => load_command(args),
         Command::Cert(command) => cert_command(command),
     };
     let (code, message) = match result {
@@ -451,6 +505,72 @@ fn show_status(args: &Status) -> Result<ExitCode, Failure> {
         say(status::table(&cluster).trim_end());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn load_command(args: Load) -> Result<ExitCode, Failure> {
+    let plan = Plan {
+        urls: args.url,
+        protocol: args.protocol,
+        rooms: args.rooms as usize,
+        members: args.members as usize,
+        senders: args.senders.unwrap_or(args.members) as usize,
+        rate: args.rate,
+        measured: Duration::from_secs(args.seconds),
+        warmup: Duration::from_secs(args.warmup),
+        pids: args.pid,
+    };
+    let report = load::run(&plan, |line| {
+        if !args.json {
+            say(line);
+        }
+    })?;
+    if args.json {
+        say(format!("{:#}", report.json()));
+    } else {
+        say(load_table(&report));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load_table(report: &Report) -> String {
+    let ages = report.age_ms.map_or_else(
+        || "-".to_owned(),
+        |[median, nine, nines, oldest]| {
+            format!("{median:.1} median, {nine:.1} p90, {nines:.1} p99, {oldest:.1} oldest")
+        },
+    );
+    let mut lines = vec![
+        format!("{:.0} clients per second came", report.connects_per_second),
+        format!(
+            "{} moves sent, {} of {} arrived ({:.1} %), {:.0} per second",
+            report.sent,
+            report.delivered,
+            report.expected,
+            report.ratio() * 100.0,
+            report.delivered as f64 / report.seconds
+        ),
+        format!("age on arrival in ms: {ages}"),
+    ];
+    if let Some(cpu) = report.cpu_us_per_delivered {
+        lines.push(format!(
+            "the server used {:.2} processors, {cpu:.3} µs per move that arrived",
+            report.cpu_used
+        ));
+    }
+    if let Some(bytes) = report.idle_client_bytes {
+        lines.push(format!(
+            "{:.1} KiB of memory per idle client",
+            bytes / 1024.0
+        ));
+    }
+    lines.push(format!(
+        "the load itself used {:.2} processors, its moves were late by {:.1} ms at most",
+        report.load_cpu_used, report.late_ms_max
+    ));
+    if let (lost, Some(why)) = &report.lost {
+        lines.push(format!("{lost} clients were lost; the last: {why}"));
+    }
+    lines.join("\n")
 }
 
 fn cert_command(command: Cert) -> Result<ExitCode, Failure> {

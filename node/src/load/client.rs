@@ -1,0 +1,186 @@
+//! One client: its socket, what it has not sent yet, and the frame it has not got whole yet.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::frame::{self, Frame};
+use super::protocol::{Membership, Protocol};
+
+const PING: u8 = 9;
+const PONG: u8 = 10;
+const CLOSE: u8 = 8;
+/// A server that sends a longer frame or a longer head of its answer is not waited for.
+const PARTIAL_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How far a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Upgrading,
+    Joining,
+    Ready,
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    stream: TcpStream,
+    pub(super) stage: Stage,
+    pub(super) room: usize,
+    protocol: Protocol,
+    pub(super) membership: Membership,
+    hello: Option<Vec<u8>>,
+    unsent: Vec<u8>,
+    partial: Vec<u8>,
+}
+
+impl Client {
+    /// Begins to connect; what is to be sent first goes out when the socket can be written.
+    pub(super) fn connect(
+        registry: &Registry,
+        token: Token,
+        addr: SocketAddr,
+        protocol: Protocol,
+        room: (usize, &str),
+    ) -> io::Result<Self> {
+        let (number, name) = room;
+        let mut stream = TcpStream::connect(addr)?;
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let subprotocol = protocol.subprotocol();
+        let subprotocol = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
+        let request = format!(
+            "GET {} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{}\r\n",
+            protocol.target(name),
+            subprotocol.unwrap_or_default()
+        );
+        Ok(Self {
+            stream,
+            stage: Stage::Upgrading,
+            room: number,
+            protocol,
+            membership: Membership::default(),
+            hello: protocol.hello(name),
+            unsent: request.into_bytes(),
+            partial: Vec::new(),
+        })
+    }
+
+    /// Sends what is waiting.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => drop(self.unsent.drain(..n)),
+                // Not connected yet, or no room: the poller says when.
+                Err(error) if is_not_yet(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a frame, or keeps what the socket does not take.
+    pub(super) fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            match self.stream.write(frame) {
+                Ok(n) if n == frame.len() => return Ok(()),
+                Ok(n) => self.unsent.extend_from_slice(&frame[n..]),
+                Err(error) if is_not_yet(&error) => self.unsent.extend_from_slice(frame),
+                Err(error) => return Err(error),
+            }
+        } else if self.unsent.len() < PARTIAL_BYTES_MAX {
+            self.unsent.extend_from_slice(frame);
+        }
+        Ok(())
+    }
+
+    /// Reads what there is into `buffer` and shows every whole frame of a client that is there.
+    pub(super) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        mut show: impl FnMut(Frame<'_>),
+    ) -> io::Result<()> {
+        loop {
+            let n = match self.stream.read(buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => n,
+                Err(error) if is_not_yet(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let fresh = &buffer[..n];
+            if self.partial.is_empty() {
+                let left = self.digest(fresh, &mut show)?;
+                self.partial.extend_from_slice(&fresh[n - left..]);
+            } else {
+                let mut whole = std::mem::take(&mut self.partial);
+                whole.extend_from_slice(fresh);
+                let left = self.digest(&whole, &mut show)?;
+                whole.drain(..whole.len() - left);
+                self.partial = whole;
+            }
+            if self.partial.len() > PARTIAL_BYTES_MAX {
+                return Err(io::Error::other("a frame of more than 16 MiB"));
+            }
+            // Less than there was room for: the socket is empty, and says so when it is not.
+            if n < buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes whole frames off the front; returns how many bytes are left over.
+    fn digest(&mut self, bytes: &[u8], show: &mut impl FnMut(Frame<'_>)) -> io::Result<usize> {
+        let mut rest = bytes;
+        if self.stage == Stage::Upgrading {
+            let Some(end) = rest.windows(4).position(|four| four == b"\r\n\r\n") else {
+                return Ok(rest.len());
+            };
+            let (head, frames) = rest.split_at(end + 4);
+            if !head.starts_with(b"HTTP/1.1 101") {
+                let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+                let line = String::from_utf8_lossy(line).escape_debug().to_string();
+                return Err(io::Error::other(format!("answered {line}")));
+            }
+            rest = frames;
+            self.stage = match self.hello.take() {
+                Some(hello) => {
+                    self.send(&hello)?;
+                    Stage::Joining
+                }
+                None => Stage::Ready,
+            };
+        }
+        while let Some((frame, after)) = frame::take(rest) {
+            rest = after;
+            match (frame.opcode, self.stage) {
+                (PING, _) => {
+                    let mut pong = Vec::new();
+                    frame::put(&mut pong, PONG, frame.payload);
+                    self.send(&pong)?;
+                }
+                (CLOSE, _) => return Err(io::Error::other(closed(frame.payload))),
+                (_, Stage::Joining) => {
+                    if self.protocol.joins(frame, &mut self.membership) {
+                        self.stage = Stage::Ready;
+                    }
+                }
+                _ => show(frame),
+            }
+        }
+        Ok(rest.len())
+    }
+}
+
+fn closed(payload: &[u8]) -> String {
+    let (code, reason) = payload.split_at_checked(2).unwrap_or_default();
+    let code = code.try_into().map_or(1005, u16::from_be_bytes);
+    let reason = String::from_utf8_lossy(reason).escape_debug().to_string();
+    format!("closed with {code} {reason}")
+}
+
+fn is_not_yet(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, NotConnected, WouldBlock};
+    matches!(error.kind(), WouldBlock | NotConnected | Interrupted)
+}

@@ -1,0 +1,404 @@
+//! The run: connect everyone, move for a while, count what arrives.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use serde_json::{Value, json};
+
+use super::client::{Client, Stage};
+use super::histogram::Histogram;
+use super::process::{self, Usage};
+use super::protocol::Protocol;
+
+/// Clients that are being connected at the same time.
+const CONNECTING_MAX: usize = 256;
+/// How long nobody may make progress while connecting.
+const STUCK: Duration = Duration::from_secs(15);
+/// One in so many frames is looked into for its age.
+const SAMPLED: u64 = 16;
+const READ_BYTES: usize = 256 * 1024;
+/// Moves that may be written in one go before sockets are read again.
+const BURST: usize = 64;
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Servers, as `ws://HOST:PORT`; clients of a room are spread over them in turn.
+    pub urls: Vec<String>,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Number of rooms.
+    pub rooms: usize,
+    /// Clients in each room.
+    pub members: usize,
+    /// How many of them move.
+    pub senders: usize,
+    /// Moves per second of each that moves.
+    pub rate: f64,
+    /// How long is measured.
+    pub measured: Duration,
+    /// How long is moved before that.
+    pub warmup: Duration,
+    /// Processes whose processor time and memory are told.
+    pub pids: Vec<u32>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Clients that were there.
+    pub clients: usize,
+    /// New clients per second while all were connecting.
+    pub connects_per_second: f64,
+    /// Memory that the processes took for each idle client, in bytes; of all processes together.
+    pub idle_client_bytes: Option<f64>,
+    /// Length of the measurement in seconds.
+    pub seconds: f64,
+    /// Moves sent in it.
+    pub sent: u64,
+    /// Moves that should have arrived in it: every one at everybody in the room (v1: everybody else).
+    pub expected: u64,
+    /// Moves that arrived in it.
+    pub delivered: u64,
+    /// Processor time of the processes per move that arrived, in microseconds.
+    pub cpu_us_per_delivered: Option<f64>,
+    /// The processes' processor time in it, in processors.
+    pub cpu_used: f64,
+    /// The same of the load itself: near 1 it measured itself.
+    pub load_cpu_used: f64,
+    /// The longest that a move was sent after its time, in milliseconds.
+    pub late_ms_max: f64,
+    /// Ages of moves on arrival in milliseconds: median, 90 %, 99 %, oldest.
+    pub age_ms: Option<[f64; 4]>,
+    /// Clients lost on the way, and why the last one was.
+    pub lost: (usize, Option<String>),
+}
+
+impl Report {
+    /// Part of the expected that arrived.
+    pub fn ratio(&self) -> f64 {
+        self.delivered as f64 / self.expected.max(1) as f64
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "clients": self.clients,
+            "connects_per_second": self.connects_per_second,
+            "idle_client_bytes": self.idle_client_bytes,
+            "seconds": self.seconds,
+            "sent": self.sent,
+            "expected": self.expected,
+            "delivered": self.delivered,
+            "ratio": self.ratio(),
+            "cpu_us_per_delivered": self.cpu_us_per_delivered,
+            "cpu_used": self.cpu_used,
+            "load_cpu_used": self.load_cpu_used,
+            "late_ms_max": self.late_ms_max,
+            "age_ms": self.age_ms,
+            "lost": self.lost.0,
+            "lost_because": self.lost.1,
+        })
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The plan cannot be carried out.
+    #[error("{0}")]
+    Plan(String),
+    /// Clients could not be connected.
+    #[error(
+        "only {ready} of {clients} clients are there: {problem}\n  remedy: see whether the server runs, \
+         its limits, and `ulimit -n` on both sides"
+    )]
+    Connect {
+        /// Clients that got there.
+        ready: usize,
+        /// Clients wanted.
+        clients: usize,
+        /// What happened to the last that did not.
+        problem: String,
+    },
+    /// The operating system refused something.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Does what is planned, in this thread. `tell` gets a line for people now and then.
+pub fn run(plan: &Plan, mut tell: impl FnMut(&str)) -> Result<Report, LoadError> {
+    let mut load = Load::new(plan)?;
+    let idle = process::usage(&plan.pids);
+    let began = Instant::now();
+    load.connect()?;
+    let took = began.elapsed();
+    let count = load.clients.len();
+    tell(&format!(
+        "{count} clients are there after {:.2} s",
+        took.as_secs_f64()
+    ));
+    // What was needed for connecting only is given back, if it is.
+    load.pass(Duration::from_millis(500))?;
+    let connected = process::usage(&plan.pids);
+
+    load.moving = plan.senders > 0 && plan.rate > 0.0;
+    load.next_at = load.now_us();
+    load.pass(plan.warmup)?;
+    load.begin_measuring();
+    let (server, own) = (process::usage(&plan.pids), process::own());
+    let began = Instant::now();
+    load.pass(plan.measured)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let spent = |before: Usage, after: Usage| after.cpu_seconds - before.cpu_seconds;
+    let server_seconds = spent(server, process::usage(&plan.pids));
+    let own_seconds = spent(own, process::own());
+
+    let there = load.clients.iter().flatten().count();
+    let known = !plan.pids.is_empty();
+    let grown = connected.resident_bytes.saturating_sub(idle.resident_bytes);
+    let age = |part| load.ages.quantile(part).map(|us| us as f64 / 1000.0);
+    Ok(Report {
+        clients: there,
+        connects_per_second: count as f64 / took.as_secs_f64(),
+        idle_client_bytes: known.then(|| grown as f64 / count.max(1) as f64),
+        seconds,
+        sent: load.sent,
+        expected: load.expected,
+        delivered: load.delivered,
+        cpu_us_per_delivered: (known && load.delivered > 0)
+            .then(|| server_seconds * 1e6 / load.delivered as f64),
+        cpu_used: server_seconds / seconds,
+        load_cpu_used: own_seconds / seconds,
+        late_ms_max: load.late_us_max as f64 / 1000.0,
+        age_ms: age(0.5)
+            .zip(age(0.9))
+            .zip(age(0.99).zip(age(1.0)))
+            .map(|((median, nine), (nines, oldest))| [median, nine, nines, oldest]),
+        lost: (count - there, load.problem.take()),
+    })
+}
+
+struct Load<'a> {
+    plan: &'a Plan,
+    addrs: Vec<SocketAddr>,
+    rooms: Vec<String>,
+    poll: Poll,
+    events: Events,
+    buffer: Vec<u8>,
+    clients: Vec<Option<Client>>,
+    /// Indices of those who move, in the order of their turns.
+    senders: Vec<usize>,
+    /// Clients there in each room.
+    there: Vec<u64>,
+    start: Instant,
+    moving: bool,
+    turn: usize,
+    next_at: u64,
+    frame: Vec<u8>,
+    seen: u64,
+    sent: u64,
+    expected: u64,
+    delivered: u64,
+    late_us_max: u64,
+    ages: Histogram,
+    ready: usize,
+    problem: Option<String>,
+}
+
+impl<'a> Load<'a> {
+    fn new(plan: &'a Plan) -> Result<Self, LoadError> {
+        if plan.senders > plan.members {
+            let text = format!(
+                "{} senders in a room of {} members\n  remedy: give --senders up to --members",
+                plan.senders, plan.members
+            );
+            return Err(LoadError::Plan(text));
+        }
+        let addrs: Vec<SocketAddr> = plan
+            .urls
+            .iter()
+            .map(|url| addr(url))
+            .collect::<Result<_, _>>()?;
+        // Rooms take turns, so that not all moves of a room come at once.
+        let senders = (0..plan.senders)
+            .flat_map(|member| (0..plan.rooms).map(move |room| room * plan.members + member))
+            .collect();
+        Ok(Self {
+            plan,
+            addrs,
+            rooms: (0..plan.rooms).map(|room| format!("load-{room}")).collect(),
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            buffer: vec![0; READ_BYTES],
+            clients: Vec::with_capacity(plan.rooms * plan.members),
+            senders,
+            there: vec![0; plan.rooms],
+            start: Instant::now(),
+            moving: false,
+            turn: 0,
+            next_at: 0,
+            frame: Vec::new(),
+            seen: 0,
+            sent: 0,
+            expected: 0,
+            delivered: 0,
+            late_us_max: 0,
+            ages: Histogram::default(),
+            ready: 0,
+            problem: None,
+        })
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn connect(&mut self) -> Result<(), LoadError> {
+        let wanted = self.plan.rooms * self.plan.members;
+        let (mut best, mut since) = (0, Instant::now());
+        while self.ready < wanted {
+            while self.clients.len() < wanted && self.clients.len() - self.ready < CONNECTING_MAX {
+                let index = self.clients.len();
+                let (room, member) = (index / self.plan.members, index % self.plan.members);
+                let client = Client::connect(
+                    self.poll.registry(),
+                    Token(index),
+                    self.addrs[member % self.addrs.len()],
+                    self.plan.protocol,
+                    (room, &self.rooms[room]),
+                )?;
+                self.clients.push(Some(client));
+            }
+            self.turn_once(Duration::from_millis(100))?;
+            if self.ready > best {
+                (best, since) = (self.ready, Instant::now());
+            }
+            if self.problem.is_some() || since.elapsed() > STUCK {
+                let problem = self.problem.take();
+                return Err(LoadError::Connect {
+                    ready: self.ready,
+                    clients: wanted,
+                    problem: problem.unwrap_or_else(|| "no answer for 15 s".to_owned()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_measuring(&mut self) {
+        (self.sent, self.expected, self.delivered, self.late_us_max) = (0, 0, 0, 0);
+        self.ages.clear();
+    }
+
+    /// Goes on for so long.
+    fn pass(&mut self, time: Duration) -> Result<(), LoadError> {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.turn_once(left)?;
+        }
+    }
+
+    fn turn_once(&mut self, longest: Duration) -> Result<(), LoadError> {
+        let wait = match self.send_due() {
+            Some(us) => Duration::from_micros(us).min(longest),
+            None => longest,
+        };
+        match self.poll.poll(&mut self.events, Some(wait)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+            _ => {}
+        }
+        let now_us = self.now_us();
+        for event in &self.events {
+            let index = event.token().0;
+            let Some(client) = self.clients.get_mut(index).and_then(Option::as_mut) else {
+                continue;
+            };
+            let before = client.stage;
+            let mut outcome = Ok(());
+            if event.is_writable() {
+                outcome = client.flush();
+            }
+            if event.is_readable() && outcome.is_ok() {
+                let (protocol, membership) = (self.plan.protocol, client.membership);
+                let (delivered, seen, ages) = (&mut self.delivered, &mut self.seen, &mut self.ages);
+                outcome = client.read(&mut self.buffer, |frame| {
+                    *delivered += protocol.moves(frame, membership);
+                    *seen += 1;
+                    if seen.is_multiple_of(SAMPLED)
+                        && let Some(age) = protocol.age_us(frame, now_us)
+                    {
+                        ages.add(age);
+                    }
+                });
+            }
+            if before != Stage::Ready && client.stage == Stage::Ready {
+                self.ready += 1;
+                self.there[client.room] += 1;
+            }
+            if let Err(error) = outcome {
+                if client.stage == Stage::Ready {
+                    self.there[client.room] -= 1;
+                }
+                self.problem = Some(error.to_string());
+                self.clients[index] = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the moves whose time has come; tells how long until the next, in microseconds.
+    fn send_due(&mut self) -> Option<u64> {
+        if !self.moving {
+            return None;
+        }
+        let between = 1e6 / (self.plan.rate * self.senders.len() as f64);
+        let begin = self.next_at;
+        for _ in 0..BURST {
+            let now_us = self.now_us();
+            let due = begin + (self.turn as f64 * between) as u64;
+            if due > now_us {
+                return Some(due - now_us);
+            }
+            self.late_us_max = self.late_us_max.max(now_us - due);
+            let index = self.senders[self.turn % self.senders.len()];
+            self.turn += 1;
+            let Some(client) = self.clients[index].as_mut() else {
+                continue;
+            };
+            self.frame.clear();
+            let protocol = self.plan.protocol;
+            protocol.put_move(&mut self.frame, client.membership, now_us);
+            if let Err(error) = client.send(&self.frame) {
+                self.problem = Some(error.to_string());
+            }
+            self.sent += 1;
+            let own = u64::from(protocol == Protocol::Tutorial);
+            self.expected += self.there[client.room] + own - 1;
+        }
+        Some(0)
+    }
+}
+
+fn addr(url: &str) -> Result<SocketAddr, LoadError> {
+    let wrong = |problem: &str| {
+        LoadError::Plan(format!(
+            "{}: {problem}\n  remedy: give a server's address such as ws://127.0.0.1:7071",
+            url.escape_debug()
+        ))
+    };
+    let authority = url
+        .strip_prefix("ws://")
+        .ok_or_else(|| wrong("does not begin with ws://"))?;
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    let mut addrs = authority
+        .to_socket_addrs()
+        .map_err(|error| wrong(&error.to_string()))?;
+    addrs.next().ok_or_else(|| wrong("the name has no address"))
+}
