@@ -1,16 +1,21 @@
 //! The owner's log: the recent operations of this node, numbered.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use super::identity::Time;
 use super::wire::Op;
 
 const OPS_MAX: usize = 8_192;
 const BYTES_MAX: usize = 1024 * 1024;
+/// Who lacks operations that are older than this may as well take a snapshot; so many stay all the same.
+const AGE_MAX: Duration = Duration::from_secs(60);
+const OPS_MIN: usize = 32;
 
 /// A ring of the newest operations. What has left it is only in snapshots.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    ops: VecDeque<Op>,
+    ops: VecDeque<(Time, Op)>,
     bytes: usize,
     seq: u64,
 }
@@ -22,14 +27,17 @@ impl Log {
     }
 
     /// Writes an operation and returns its number.
-    pub(super) fn push(&mut self, op: Op) -> u64 {
+    pub(super) fn push(&mut self, now: Time, op: Op) -> u64 {
         self.bytes += op.size_hint();
-        self.ops.push_back(op);
+        self.ops.push_back((now, op));
         self.seq += 1;
-        while self.ops.len() > OPS_MAX || self.bytes > BYTES_MAX {
-            match self.ops.pop_front() {
-                Some(old) => self.bytes -= old.size_hint(),
-                None => break,
+        while let Some((at, _)) = self.ops.front() {
+            let old = self.ops.len() > OPS_MIN && now.since(*at) > AGE_MAX;
+            if !old && self.ops.len() <= OPS_MAX && self.bytes <= BYTES_MAX {
+                break;
+            }
+            if let Some((_, op)) = self.ops.pop_front() {
+                self.bytes -= op.size_hint();
             }
         }
         self.seq
@@ -45,6 +53,7 @@ impl Log {
             .ops
             .iter()
             .skip(skip)
+            .map(|(_, op)| op)
             .take_while(|op| {
                 let first = bytes == 0;
                 bytes += op.size_hint();
@@ -76,7 +85,7 @@ mod tests {
     #[test]
     fn hands_out_what_follows_a_number() {
         let mut log = Log::default();
-        (0..10).for_each(|n| assert_eq!(log.push(op(n)), u64::from(n) + 1));
+        (0..10).for_each(|n| assert_eq!(log.push(Time::default(), op(n)), u64::from(n) + 1));
         let (ops, to) = log.after(7, 1_000_000).unwrap();
         assert_eq!((ops, to), (vec![op(7), op(8), op(9)], 10));
         assert_eq!(log.after(10, 1_000_000).unwrap(), (vec![], 10));
@@ -86,7 +95,7 @@ mod tests {
     fn gives_at_least_one_operation_however_small_the_budget() {
         let mut log = Log::default();
         (0..3).for_each(|n| {
-            log.push(op(n));
+            log.push(Time::default(), op(n));
         });
         assert_eq!(log.after(0, 1).unwrap(), (vec![op(0)], 1));
     }
@@ -95,13 +104,23 @@ mod tests {
     fn reaches_back_only_so_far() {
         let mut log = Log::default();
         (0..20_000).for_each(|n| {
-            log.push(op(n));
+            log.push(Time::default(), op(n));
         });
         assert!(log.after(0, 1_000).is_none());
         assert!(log.after(20_000 - OPS_MAX as u64, 1_000).is_some());
         log.forget();
         assert!(log.after(19_999, 1_000).is_none());
         assert_eq!(log.after(20_000, 1_000).unwrap().0, vec![]);
+    }
+
+    #[test]
+    fn what_is_old_goes_when_there_is_more() {
+        let mut log = Log::default();
+        for n in 0..1_000 {
+            log.push(Time::default().after(Duration::from_secs(n.into())), op(n));
+        }
+        assert!(log.after(1_000 - OPS_MIN as u64, 1_000).is_some());
+        assert!(log.after(1_000 - OPS_MIN as u64 - 1, 1_000).is_none());
     }
 
     #[test]

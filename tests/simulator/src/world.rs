@@ -265,6 +265,11 @@ impl World {
         self.nodes[node].core.as_ref()
     }
 
+    /// Takes the core of a node out of the run: to see how large it is.
+    pub fn take_core(&mut self, node: usize) -> Option<Core> {
+        self.nodes[node].core.take()
+    }
+
     /// A counter or gauge of a running node's overview; zero if there is none.
     pub fn counter(&self, node: usize, name: &str) -> u64 {
         let overview = self.core(node).map(|core| core.overview(self.time(node)));

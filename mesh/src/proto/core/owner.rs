@@ -210,7 +210,7 @@ impl Core {
     fn append(&mut self, op: Op) -> Option<(MemberId, LeaveReason)> {
         // Over its own limit a node stops taking members; the row is simply not there.
         let touched = self.own.apply(op.clone()).ok()?;
-        self.log.push(op);
+        self.log.push(self.now, op);
         match touched {
             Touched::Member(member, reason) => {
                 let has = self.own.members.contains_key(&member);

@@ -237,6 +237,13 @@ impl Core {
         while let Some((after, timer)) = self.swim.runtime.to_schedule() {
             self.swim.timer_count += 1;
             let key = (self.now.after(after), self.swim.timer_count);
+            if let Timer::RemoveDown(id) = &timer {
+                // Of an older identity of the same node nothing is left to be removed: a node that
+                // restarts often would leave an hour's worth of timers.
+                self.swim.timers.retain(
+                    |_, other| !matches!(other, Timer::RemoveDown(older) if older.node == id.node),
+                );
+            }
             self.swim.timers.insert(key, timer);
         }
         while let Some((to, packet)) = self.swim.runtime.to_send() {
