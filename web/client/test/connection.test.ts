@@ -356,6 +356,22 @@ describe("lost", () => {
     world.socket.welcome();
     assert.deepEqual(told.map(([name]) => name), ["lost", "restored"]);
   });
+
+  test("told also where it does not try again, but not of what the page closed itself", async () => {
+    const world = new World();
+    const client = await connected(world);
+    const told = record((name, fn) => client.on(name, fn), ["lost", "restored"]);
+    world.socket.end(4403, "not allowed");
+    await world.clock.advance(5_000);
+    assert.deepEqual(told.map(([name]) => name), ["lost"]);
+    client.reconnect();
+    await settle();
+    world.socket.welcome();
+    assert.deepEqual(told.map(([name]) => name), ["lost", "restored"]);
+    client.close();
+    await world.clock.advance(10_000);
+    assert.equal(told.length, 2);
+  });
 });
 
 describe("SockJS", () => {
