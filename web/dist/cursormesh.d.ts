@@ -315,3 +315,5 @@ export interface Environment {
 export declare function connect(options?: ConnectOptions): Client;
 /** The version of this client. */
 export declare const version: string;
+/** For script tags. */
+export as namespace cursormesh;
