@@ -193,7 +193,10 @@ fn close_codes_are_those_in_the_document() {
         reasons.split('`').skip(1).step_by(2)
     });
     for reason in reasons.filter(|reason| *reason != "/ws") {
-        assert!(closes.iter().any(|close| close.reason == reason), "{reason}");
+        assert!(
+            closes.iter().any(|close| close.reason == reason),
+            "{reason}"
+        );
     }
 }
 
