@@ -465,6 +465,29 @@ describe("SockJS", () => {
     assert.equal(world.socket.url, "ws://n1.test/v1");
   });
 
+  test("every node is tried with both, whatever their number", async () => {
+    for (const count of [1, 2, 3, 4]) {
+      for (let living = 0; living < count; living += 1) {
+        const world = new World();
+        const urls = Array.from({ length: count }, (_, i) => `http://n${i}.test`);
+        const client = world.client({ urls });
+        const back_at = world.clock.now + 20_000;
+        const end = back_at + 120_000;
+        // One node comes back after a while; SockJS goes nowhere.
+        for (let tried = 0; client.status.state !== "connected" && world.clock.now < end; ) {
+          await world.clock.advance(100);
+          for (const socket of world.sockets.slice(tried)) {
+            if (world.clock.now >= back_at && socket.url === `ws://n${living}.test/v1`) socket.welcome();
+            else socket.end();
+          }
+          tried = world.sockets.length;
+        }
+        assert.equal(client.status.state, "connected", `node ${living} of ${count}`);
+        client.close();
+      }
+    }
+  });
+
   test("that cannot be fetched hands back to WebSocket", async () => {
     const world = new World();
     const client = world.client();
