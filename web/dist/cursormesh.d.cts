@@ -155,7 +155,7 @@ export interface Me<State = unknown> {
     /** As the server knows it; `null` until the room is joined. */
     readonly member: Member<State> | null;
     /** As it was last set here. */
-    readonly state: Partial<State>;
+    readonly state: Readonly<Partial<State>>;
     readonly user: Readonly<Partial<User>>;
     /**
      * Merges `state` into the own state (one level deep; a field that is `undefined` goes) and sends
