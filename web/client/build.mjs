@@ -83,7 +83,7 @@ function declarations() {
   const index = readFileSync(join(types, "index.d.ts"), "utf8");
   const connect = /(\/\*\*(?:(?!\/\*\*)[\s\S])*?\*\/\n)export declare function connect.*\n/.exec(index)?.[0];
   if (!connect || /^import /m.test(api)) fail("src/api.ts imports something, or src/index.ts has no documented connect()");
-  const text = `${api}\n${connect}/** The version of this client. */\nexport declare const version: string;\n`;
+  const text = `${api}\n${connect}/** The version of this client. */\nexport declare const version: string;\n/** For script tags. */\nexport as namespace cursormesh;\n`;
   writeFileSync(join(out, "cursormesh.d.ts"), text);
   cpSync(join(out, "cursormesh.d.ts"), join(out, "cursormesh.d.cts"));
 }

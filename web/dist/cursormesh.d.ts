@@ -10,7 +10,7 @@ export interface User {
     id: string;
     /** Display name; may be empty. */
     name: string;
-    /** Hue in degrees, 0–359. The server picks one where none is given. */
+    /** Hue in degrees, 0–359; what is given is rounded and taken around the circle. The server picks one where none is. */
     color: number;
 }
 /** One connection's presence in one room. */
@@ -121,7 +121,7 @@ export interface Dropped {
 export type RebuiltReason = "too_late" | "token_expired" | "token_invalid" | "token_wrong_subject" | "events_lost" | "superseded";
 /** Something wrong with one room. */
 export interface RoomError {
-    /** From the server, or `bad_state` for a state that cannot be sent. */
+    /** From the server, or `bad_state` for a user or a state that cannot be sent. */
     readonly code: string;
     readonly message: string;
 }
@@ -138,7 +138,7 @@ export interface RoomEvents<State = unknown> {
     /** `others` changed. */
     others: readonly Member<State>[];
     status: Status;
-    /** Not connected for 5 s. */
+    /** Not connected for 5 s, also where it does not try again; not after `close()`. */
     lost: Record<string, never>;
     /** Connected again after `lost`. */
     restored: Record<string, never>;
@@ -155,7 +155,7 @@ export interface Me<State = unknown> {
     /** As the server knows it; `null` until the room is joined. */
     readonly member: Member<State> | null;
     /** As it was last set here. */
-    readonly state: Partial<State>;
+    readonly state: Readonly<Partial<State>>;
     readonly user: Readonly<Partial<User>>;
     /**
      * Merges `state` into the own state (one level deep; a field that is `undefined` goes) and sends
@@ -163,7 +163,10 @@ export interface Me<State = unknown> {
      * nothing changes.
      */
     set(state: Partial<State>): boolean;
-    /** The same for the user. */
+    /**
+     * The same for the user; what is `undefined` stays. `id` and `name` have at most 256 bytes each, and
+     * any number is a hue.
+     */
     setUser(user: Partial<User>): boolean;
 }
 /** Positions. */
@@ -226,6 +229,7 @@ export interface Client {
     /** Leaves all rooms and closes. */
     close(): void;
 }
+/** What cannot be sent of it is left out, and the room's `error` says so. */
 export interface RoomOptions<State = unknown> {
     user?: Partial<User>;
     state?: Partial<State>;
@@ -311,3 +315,5 @@ export interface Environment {
 export declare function connect(options?: ConnectOptions): Client;
 /** The version of this client. */
 export declare const version: string;
+/** For script tags. */
+export as namespace cursormesh;

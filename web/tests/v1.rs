@@ -738,6 +738,48 @@ async fn events_come_back_with_numbers_and_bad_ones_are_refused() {
     );
 }
 
+#[tokio::test]
+async fn nobody_speaks_for_another() {
+    let node = node();
+    let (mut ada, mut bob) = (Client::open(&node).await, Client::open(&node).await);
+    let victim = ada.join("lobby").await["self"]["id"].clone();
+    let forged = |mut message: Value| {
+        for field in ["id", "from", "sender", "member"] {
+            message[field] = victim.clone();
+        }
+        message["self"] = json!({"id": victim});
+        message["at"] = json!(["n9.1", "99"]);
+        message["node"] = json!("n9");
+        message
+    };
+    bob.say(forged(json!({"type": "join", "room": "lobby"})))
+        .await;
+    let bob_self = bob.until("joined").await["self"].clone();
+    assert_ne!(bob_self["id"], victim);
+    assert_eq!(bob_self["node"], "n1");
+
+    bob.say(forged(
+        json!({"type": "update", "room": "lobby", "state": "forged"}),
+    ))
+    .await;
+    let updated = loop {
+        let mut diff = ada.until("presence").await;
+        if let Some(updated) = diff["updated"].as_array_mut() {
+            break std::mem::take(updated);
+        }
+    };
+    let ids: Vec<_> = updated.iter().map(|member| &member["id"]).collect();
+    assert_eq!(ids, [&bob_self["id"]]);
+
+    bob.say(forged(
+        json!({"type": "event", "room": "lobby", "name": "e", "data": 1}),
+    ))
+    .await;
+    let event = ada.until("event").await;
+    assert_eq!(event["from"], bob_self["id"]);
+    assert_eq!(event["at"], json!(["n1.1", "1"]));
+}
+
 // ---------------------------------------------------------------------------------------------
 // Coming back.
 

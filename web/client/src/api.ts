@@ -12,7 +12,7 @@ export interface User {
   id: string;
   /** Display name; may be empty. */
   name: string;
-  /** Hue in degrees, 0–359. The server picks one where none is given. */
+  /** Hue in degrees, 0–359; what is given is rounded and taken around the circle. The server picks one where none is. */
   color: number;
 }
 
@@ -144,7 +144,7 @@ export type RebuiltReason =
 
 /** Something wrong with one room. */
 export interface RoomError {
-  /** From the server, or `bad_state` for a state that cannot be sent. */
+  /** From the server, or `bad_state` for a user or a state that cannot be sent. */
   readonly code: string;
   readonly message: string;
 }
@@ -160,7 +160,7 @@ export interface RoomEvents<State = unknown> {
   /** `others` changed. */
   others: readonly Member<State>[];
   status: Status;
-  /** Not connected for 5 s. */
+  /** Not connected for 5 s, also where it does not try again; not after `close()`. */
   lost: Record<string, never>;
   /** Connected again after `lost`. */
   restored: Record<string, never>;
@@ -176,7 +176,7 @@ export interface Me<State = unknown> {
   /** As the server knows it; `null` until the room is joined. */
   readonly member: Member<State> | null;
   /** As it was last set here. */
-  readonly state: Partial<State>;
+  readonly state: Readonly<Partial<State>>;
   readonly user: Readonly<Partial<User>>;
   /**
    * Merges `state` into the own state (one level deep; a field that is `undefined` goes) and sends
@@ -184,7 +184,10 @@ export interface Me<State = unknown> {
    * nothing changes.
    */
   set(state: Partial<State>): boolean;
-  /** The same for the user. */
+  /**
+   * The same for the user; what is `undefined` stays. `id` and `name` have at most 256 bytes each, and
+   * any number is a hue.
+   */
   setUser(user: Partial<User>): boolean;
 }
 
@@ -265,6 +268,7 @@ export interface Client {
   close(): void;
 }
 
+/** What cannot be sent of it is left out, and the room's `error` says so. */
 export interface RoomOptions<State = unknown> {
   user?: Partial<User>;
   state?: Partial<State>;

@@ -9,6 +9,7 @@ import type { Limits, RoomMessage, ServerMessage } from "./protocol";
 import { ResumeStore, type Resume } from "./resume";
 import { RoomCore, type Host } from "./room";
 import type { OpenSocket } from "./transport";
+import { whole } from "./values";
 
 /** Without a connection for this long, a page should say so; most losses are over before. */
 const LOST_MS = 5_000;
@@ -85,12 +86,13 @@ export class ClientCore implements Client, Host {
   }
 
   room<State = Record<string, unknown>, EventMap extends object = Record<string, unknown>>(
-    name: string,
-    options: RoomOptions<State> = {},
+    called: string,
+    options: RoomOptions<State> | null = null,
   ): Room<State, EventMap> {
+    const name = whole(called);
     let room = this.#rooms.get(name);
     if (!room) {
-      room = new RoomCore(name, this, options as RoomOptions<Record<string, unknown>>, this.#resumes.get(name));
+      room = new RoomCore(name, this, options as RoomOptions<Record<string, unknown>> | null, this.#resumes.get(name));
       this.#resumes.delete(name);
       this.#rooms.set(name, room);
       if (this.link) room.opened();
@@ -156,7 +158,7 @@ export class ClientCore implements Client, Host {
       this.#cancelLost = null;
       if (this.#lost) this.#tell("restored");
       this.#lost = false;
-    } else if (status.state === "closed") {
+    } else if (status.state === "closed" && status.reason.why === "done") {
       this.#cancelLost?.();
       this.#cancelLost = null;
     } else if (!this.#lost) {

@@ -207,6 +207,7 @@ export class Connection {
     const was = this.#state;
     if (was.is === "open" && this.env.now() - was.since >= STABLE_MS) this.#tries = 0;
     // A token function that fails says nothing about the transport or the node.
+    const tried = this.#ladder.transport;
     if (ending.why !== "token") this.#ladder.ended(lifetime);
     this.#dropOthers();
     if (was.is === "open") this.handlers.lost();
@@ -217,7 +218,10 @@ export class Connection {
     if (next.retry === "never" || (next.retry === "token" && typeof this.settings.token !== "function")) {
       return this.#closed(ending);
     }
-    if (next.move && ending.why !== "token") this.settings.nodes.move();
+    // Back from SockJS it is WebSocket's turn on the same node: in step with a list of nodes the two
+    // would never meet some of them.
+    const handed_back = tried === "sockjs" && this.#ladder.transport !== tried;
+    if (next.move && ending.why !== "token" && !handed_back) this.settings.nodes.move();
     const retry_ms = wait_ms(next, this.#tries, this.settings.nodes.count, this.env.random());
     this.#reason = ending;
     const attempt = ++this.#tries;

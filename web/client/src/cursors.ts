@@ -46,7 +46,6 @@ export function interval_ms(members: number): number {
 
 /** A sample of now; `null` for what is no position. */
 export function sample(env: Pick<Environment, "now">, x: number, y: number): Sample | null {
-  if (!Number.isFinite(Math.fround(x)) || !Number.isFinite(Math.fround(y))) return null;
+  if (![x, y].every((one) => Number.isFinite(one) && Number.isFinite(Math.fround(one)))) return null;
   return { time_ms: Math.floor(env.now()) & 0xffff, x, y };
 }
-

@@ -36,6 +36,7 @@ import {
   type WireMember,
 } from "./protocol";
 import type { Resume } from "./resume";
+import { size, toText, toUser, whole } from "./values";
 
 /** State and user change at most this often. */
 const UPDATE_MS = 50;
@@ -48,6 +49,7 @@ const EVENT_NAME_BYTES = 64;
 const ORIGINS_MAX = 64;
 /** Events whose refusal can still be told by name. */
 const REFS_MAX = 64;
+const OVER = "the room is over";
 
 type Fields = Record<string, unknown>;
 
@@ -78,6 +80,7 @@ type Phase =
 
 export class RoomCore implements Room<Fields, Fields> {
   #phase: Phase = "away";
+  #made = false;
   /** In binary frames of this connection. */
   #number: number | null = null;
   #self: WireMember | null = null;
@@ -105,9 +108,9 @@ export class RoomCore implements Room<Fields, Fields> {
   #refusals = 0;
   #cancelRejoin = () => {};
 
-  #user: Partial<User>;
-  #state: Fields;
-  #stateGiven: boolean;
+  #user: Partial<User> = {};
+  #state: Fields = {};
+  #stateGiven = false;
   #changed = { user: false, state: false };
   #cursor: Sample | null = null;
   /** The newest position has not gone out. */
@@ -132,13 +135,10 @@ export class RoomCore implements Room<Fields, Fields> {
   constructor(
     readonly name: string,
     private readonly host: Host,
-    options: { user?: Partial<User>; state?: Fields },
+    options: { user?: Partial<User>; state?: Fields } | null,
     resume: Resume | undefined,
   ) {
     const { env } = host;
-    this.#user = { ...options.user };
-    this.#state = { ...options.state };
-    this.#stateGiven = options.state !== undefined;
     if (resume) this.adopt(resume);
     const report = (error: unknown) => env.report(error);
     this.#room = new Emitter(report);
@@ -178,6 +178,9 @@ export class RoomCore implements Room<Fields, Fields> {
       send: (name, data) => this.#sendEvent(name, data),
       on: (name, fn) => this.#events.on(name, fn as (event: RoomEvent<string, unknown, Fields>) => void),
     };
+    if (options?.user) this.#setUser(options.user);
+    if (options?.state) this.#setState(options.state);
+    this.#made = true;
   }
 
   get others(): readonly Member<Fields>[] {
@@ -484,16 +487,12 @@ export class RoomCore implements Room<Fields, Fields> {
   // The own member.
 
   #setState(change: Fields): boolean {
-    const next: Fields = { ...this.#state, ...change };
-    for (const key of Object.keys(next)) if (next[key] === undefined) delete next[key];
-    const text = toText(next);
-    if (text === null || size(text) > this.host.limits.state_bytes) {
-      const limit = this.host.limits.state_bytes;
-      const message = text === null ? "the state is not JSON" : `the state is larger than ${limit} bytes`;
-      this.#room.emit("error", { code: "bad_state", message });
-      return false;
-    }
-    if (this.#stateGiven && text === toText(this.#state)) return true;
+    const text = toText(() => ({ ...this.#state, ...change }));
+    const limit = this.host.limits.state_bytes;
+    if (text === null) return this.#refuse("the state is not JSON, or nested too deep");
+    if (size(text) > limit) return this.#refuse(`the state is larger than ${limit} bytes`);
+    if (this.#phase === "ended") return this.#refuse(OVER);
+    if (this.#stateGiven && text === JSON.stringify(this.#state)) return true;
     this.#state = JSON.parse(text) as Fields;
     this.#stateGiven = true;
     this.#changed.state = true;
@@ -502,10 +501,21 @@ export class RoomCore implements Room<Fields, Fields> {
   }
 
   #setUser(change: Partial<User>): boolean {
-    this.#user = { ...this.#user, ...change };
+    const user = toUser(() => change ?? {});
+    if (!user) return this.#refuse("the user's id and name are texts of at most 256 bytes, the color a number");
+    if (this.#phase === "ended") return this.#refuse(OVER);
+    this.#user = { ...this.#user, ...user };
     this.#changed.user = true;
     if (this.#phase === "joined") this.#updatePacer.request();
     return true;
+  }
+
+  #refuse(message: string): false {
+    const tell = () => this.#room.emit("error", { code: "bad_state", message });
+    // To a room that is only being made nobody can listen yet.
+    if (this.#made) tell();
+    else this.host.env.timer(tell, 0);
+    return false;
   }
 
   #sendUpdate(): void {
@@ -555,10 +565,11 @@ export class RoomCore implements Room<Fields, Fields> {
   #sendEvent(name: string, data: unknown): boolean {
     const { link, limits } = this.host;
     if (!link || this.#phase !== "joined") return this.#dropped(name, "not_connected");
-    if (name.length === 0 || size(name) > EVENT_NAME_BYTES) return this.#dropped(name, "bad_name");
+    if (typeof name !== "string" || !name || name !== whole(name) || size(name) > EVENT_NAME_BYTES) return this.#dropped(name, "bad_name");
+    const json = toText(() => data ?? null);
+    if (json === null) return this.#dropped(name, "bad_data");
     const ref = ++this.#ref;
-    const text = toText({ type: "event", room: this.name, name, data: data ?? null, ref });
-    if (text === null) return this.#dropped(name, "bad_data");
+    const text = `{"type":"event","room":${JSON.stringify(this.name)},"name":${JSON.stringify(name)},"data":${json},"ref":${ref}}`;
     if (size(text) > limits.event_bytes) return this.#dropped(name, "too_big");
     if (link.buffered > EVENT_BUFFER_BYTES) return this.#dropped(name, "slow_link");
     this.#refs.set(ref, name);
@@ -607,17 +618,4 @@ export class RoomCore implements Room<Fields, Fields> {
 /** Whether missed events follow. */
 function replays({ outcome, reason }: JoinedMessage): boolean {
   return outcome === "recovered" || reason === "events_lost";
-}
-
-function toText(value: unknown): string | null {
-  try {
-    return JSON.stringify(value) ?? null;
-  } catch {
-    return null;
-  }
-}
-
-/** Bytes in UTF-8. */
-function size(text: string): number {
-  return new TextEncoder().encode(text).length;
 }

@@ -356,6 +356,22 @@ describe("lost", () => {
     world.socket.welcome();
     assert.deepEqual(told.map(([name]) => name), ["lost", "restored"]);
   });
+
+  test("told also where it does not try again, but not of what the page closed itself", async () => {
+    const world = new World();
+    const client = await connected(world);
+    const told = record((name, fn) => client.on(name, fn), ["lost", "restored"]);
+    world.socket.end(4403, "not allowed");
+    await world.clock.advance(5_000);
+    assert.deepEqual(told.map(([name]) => name), ["lost"]);
+    client.reconnect();
+    await settle();
+    world.socket.welcome();
+    assert.deepEqual(told.map(([name]) => name), ["lost", "restored"]);
+    client.close();
+    await world.clock.advance(10_000);
+    assert.equal(told.length, 2);
+  });
 });
 
 describe("SockJS", () => {
@@ -447,6 +463,29 @@ describe("SockJS", () => {
     await world.clock.advance(1_000);
     assert.equal(world.sockets.length, before + 1);
     assert.equal(world.socket.url, "ws://n1.test/v1");
+  });
+
+  test("every node is tried with both, whatever their number", async () => {
+    for (const count of [1, 2, 3, 4]) {
+      for (let living = 0; living < count; living += 1) {
+        const world = new World();
+        const urls = Array.from({ length: count }, (_, i) => `http://n${i}.test`);
+        const client = world.client({ urls });
+        const back_at = world.clock.now + 20_000;
+        const end = back_at + 120_000;
+        // One node comes back after a while; SockJS goes nowhere.
+        for (let tried = 0; client.status.state !== "connected" && world.clock.now < end; ) {
+          await world.clock.advance(100);
+          for (const socket of world.sockets.slice(tried)) {
+            if (world.clock.now >= back_at && socket.url === `ws://n${living}.test/v1`) socket.welcome();
+            else socket.end();
+          }
+          tried = world.sockets.length;
+        }
+        assert.equal(client.status.state, "connected", `node ${living} of ${count}`);
+        client.close();
+      }
+    }
   });
 
   test("that cannot be fetched hands back to WebSocket", async () => {

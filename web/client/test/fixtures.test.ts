@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import type { DropReason, LeaveReason, RebuiltReason } from "../src/api";
+import { verdict } from "../src/closing";
 import { decodeCursors, encodeCursor, type CursorFrame } from "../src/frames";
 import { parse, type ClientMessage, type JoinedMessage, type ServerMessage } from "../src/protocol";
 import { World, member } from "./world";
@@ -32,6 +34,40 @@ const known = {
   client: ["hello", "ping", "join", "update", "leave", "event", "cursor"],
   server: ["welcome", "pong", "joined", "snapshot", "presence", "event", "positions", "token", "left", "refused", "cursors", "pressure", "error"],
 };
+
+const page = readFileSync(join(process.cwd(), "../../docs/browser-protocol.md"), "utf8");
+const v1 = page.slice(page.indexOf("# Part 1"), page.indexOf("# Part 2"));
+
+/** The rows of the table that follows `heading` in the document, as cells. */
+function table(heading: string): string[][] {
+  const [, rows = ""] = /^\|--.*\n((?:\|.*\n)+)/m.exec(v1.slice(v1.indexOf(heading))) ?? [];
+  return rows.trim().split("\n").map((row) => row.slice(1, -1).split("|").map((cell) => cell.trim().replaceAll("`", "")));
+}
+
+describe("the document", () => {
+  test("says of each close code what the client does", () => {
+    const rows = table("## Closing\n").flatMap(([codes = "", , back = ""]) => codes.split(", ").map((code) => [code, back] as const));
+    assert.ok(rows.length >= 15);
+    for (const [code, back] of rows) {
+      const { retry, move } = verdict(code.startsWith("and") ? 4999 : Number(code), "");
+      const words = { never: /^no\b/, minute: /^no, .*once a minute/, token: /^with a fresh token$/, at_once: /^at once/, spread: /^at once/, backoff: /^with back-off/ };
+      assert.match(back, words[retry], code);
+      assert.equal(move, back.endsWith("to another node"), code);
+    }
+  });
+
+  test("has the reasons that the types have", () => {
+    const names = (heading: string, column = 0) => table(heading).map((row) => row[column]).filter(Boolean).sort();
+    type Own<Reason extends string, Client> = Record<Exclude<Reason, Client>, 1>;
+    // Without those that the client itself says.
+    const left = { closed: 1, timed_out: 1, node_lost: 1, kicked: 1, superseded: 1 } satisfies Own<LeaveReason, "unknown">;
+    const refused = { too_big: 1, not_joined: 1, slow_link: 1, too_fast: 1 } satisfies Own<DropReason, "not_connected" | "bad_name" | "bad_data">;
+    const rebuilt = { events_lost: 1, too_late: 1, token_expired: 1, token_invalid: 1, token_wrong_subject: 1 } satisfies Own<RebuiltReason, "superseded">;
+    assert.deepEqual(names("### Changes"), Object.keys(left).sort());
+    assert.deepEqual(names("An event that cannot be taken"), Object.keys(refused).sort());
+    assert.deepEqual(names('{"type":"token"', 1), Object.keys(rebuilt).sort());
+  });
+});
 
 describe("fixtures", () => {
   for (const [name, fixture] of fixtures) {
@@ -63,8 +99,6 @@ describe("fixtures", () => {
   });
 
   test("and of every type in the document", () => {
-    const page = readFileSync(join(process.cwd(), "../../docs/browser-protocol.md"), "utf8");
-    const v1 = page.slice(page.indexOf("# Part 1"), page.indexOf("# Part 2"));
     const types = new Set([...v1.matchAll(/"type":"(\w+)"/g)].map(([, type]) => type));
     assert.deepEqual([...types].sort(), [...new Set([...known.client, ...known.server])].sort());
   });

@@ -119,7 +119,7 @@ describe("leaving", () => {
     assert.equal(next.all("join").length, 0);
     room.cursors.set(1, 1);
     assert.equal(room.events.send("x", 1), false);
-    assert.equal(room.me.set({ a: 1 }), true);
+    assert.equal(room.me.set({ a: 1 }), false, "it cannot be sent");
   });
 
   test("close() leaves every room first", async () => {
@@ -215,6 +215,59 @@ describe("the own member", () => {
     assert.equal(room.me.set({ n: 1n }), false);
     assert.deepEqual(room.me.state, { a: 1 });
     assert.deepEqual(told.slice(1).map(([, error]) => (error as { code: string }).code), ["bad_state", "bad_state", "bad_state"]);
+  });
+
+  test("nothing that a page gives throws, or goes where it would close the connection with all its rooms", async () => {
+    const { world, client, room, socket, told } = await inRoom([member("a")], { json: true });
+    const circle: Record<string, unknown> = {};
+    circle.circle = circle;
+    const trap = { get name(): string { throw new Error("a trap"); } };
+    const nested = (levels: number): unknown => JSON.parse("[".repeat(levels) + "]".repeat(levels));
+    const any = (value: unknown) => value as never;
+    for (const state of [circle, trap, { deep: nested(127) }]) assert.equal(room.me.set(state), false);
+    for (const user of [{ color: NaN }, { name: circle }, { name: "é".repeat(129) }, { id: null }, trap]) assert.equal(room.me.setUser(any(user)), false);
+    const refused = told.filter(([name]) => name === "error");
+    assert.deepEqual([refused.length, ...new Set(refused.map(([, error]) => (error as { code: string }).code))], [8, "bad_state"]);
+    for (const x of [1n, Symbol("x"), null, undefined, "5", {}, Infinity]) room.cursors.set(any(x), 1);
+    for (const name of [undefined, 5, "half \ud83d"]) assert.equal(room.events.send(any(name), 1), false);
+    for (const data of [circle, nested(128), () => 1, Symbol("x")]) assert.equal(room.events.send("a", data), false);
+    assert.deepEqual(told.slice(-7).map(([, dropped]) => (dropped as { reason: string }).reason), [
+      "bad_name", "bad_name", "bad_name", "bad_data", "bad_data", "bad_data", "bad_data",
+    ]);
+    await world.frame();
+    for (const type of ["update", "event", "cursor"] as const) assert.deepEqual(socket.all(type), [], type);
+
+    // What can be sent is.
+    for (const value of [undefined, null, {}]) assert.equal(room.me.set(any(value)) && room.me.setUser(any(value)), true);
+    assert.equal(room.me.set({ deep: nested(126), none: NaN, half: "\ud83d" }), true);
+    assert.equal(room.me.setUser({ id: any(5), name: "half \ud83d", color: -0.4 - 360 }), true);
+    assert.equal(room.events.send("a", nested(127)), true);
+    await world.clock.advance(100);
+    await world.frame();
+    assert.deepEqual(socket.last("update").user, { id: "5", name: "half \ufffd", color: 0 });
+    assert.equal(client.room(any(5)).name, "5");
+    assert.equal(client.room("half \ud83d").name, "half \ufffd");
+  });
+
+  test("a room is joined without what cannot be sent, and says so", async () => {
+    for (const options of [{ state: { n: 1n }, user: { color: 217.6 } }, { state: { big: "x".repeat(4_096) }, user: { name: 5 } }]) {
+      const world = new World();
+      const room = world.client().room("lobby", options as never);
+      const told = record((name, fn) => room.on(name, fn), ["error"]);
+      world.socket.welcome();
+      const { user, state } = world.socket.last("join");
+      assert.deepEqual([user?.name ?? user?.color, state], ["n" in options.state ? 218 : "5", undefined]);
+      await world.clock.advance(0);
+      assert.deepEqual(told.map(([, { code }]: any) => code), ["bad_state"]);
+    }
+  });
+
+  test("after the end of the room setters refuse", async () => {
+    const { room } = await inRoom([], {}, { a: 1 });
+    room.leave();
+    room.cursors.set(1, 2);
+    assert.deepEqual([room.me.set({ a: 2 }), room.me.setUser({ name: "b" }), room.events.send("a", 1)], [false, false, false]);
+    assert.deepEqual(room.me.state, { a: 1 });
   });
 
   test("setUser sends the whole user", async () => {

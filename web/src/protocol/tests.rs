@@ -101,6 +101,105 @@ fn every_type_in_the_document_has_a_file_and_no_other() {
     assert_eq!(known, written);
 }
 
+/// What stands in the first column of the table that follows `heading` in the document, split at
+/// commas; with the rest of its row.
+fn table(heading: &str) -> Vec<(String, String)> {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/browser-protocol.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, section) = page.split_once(heading).unwrap();
+    let rows = section.lines().skip_while(|line| !line.starts_with("|--"));
+    let rows = rows.skip(1).take_while(|line| line.starts_with('|'));
+    rows.flat_map(|row| {
+        let (first, rest) = row[1..].split_once('|').unwrap();
+        let names = first.split(',').map(|name| name.trim().trim_matches('`'));
+        names.map(|name| (name.to_owned(), rest.to_owned()))
+    })
+    .collect()
+}
+
+/// The names in a table, without those that no node says yet.
+fn listed(heading: &str) -> BTreeSet<String> {
+    let rows = table(heading).into_iter();
+    let rows = rows.filter(|(_, rest)| !rest.trim_start().starts_with("reserved"));
+    rows.map(|(name, _)| name).collect()
+}
+
+/// The names of values as messages have them.
+fn named<T: Serialize>(values: &[T]) -> BTreeSet<String> {
+    values
+        .iter()
+        .map(|value| json(value).trim_matches('"').to_owned())
+        .collect()
+}
+
+#[test]
+fn errors_and_reasons_are_those_in_the_document() {
+    use ErrorCode::{AlreadyJoined, BadRoom, BadState, NotJoined, TooManyRooms};
+    let errors = [BadRoom, TooManyRooms, BadState, AlreadyJoined, NotJoined];
+    assert_eq!(named(&errors), listed("### Errors of one room"));
+
+    let refusals = [Refused::TooBig, Refused::NotJoined, Refused::SlowLink];
+    assert_eq!(named(&refusals), listed("An event that cannot be taken"));
+
+    use LeaveReason::{Closed, Kicked, NodeLost, Superseded, TimedOut};
+    let leaves = [Closed, TimedOut, NodeLost, Kicked, Superseded];
+    assert_eq!(named(&leaves), listed("### Changes"));
+
+    let outcomes = [Outcome::New, Outcome::Recovered, Outcome::Rebuilt];
+    assert_eq!(named(&outcomes), listed("{\"type\":\"token\""));
+    use Rebuilt::{EventsLost, TokenExpired, TokenInvalid, TokenWrongSubject, TooLate};
+    let rebuilt = [
+        EventsLost,
+        TooLate,
+        TokenExpired,
+        TokenInvalid,
+        TokenWrongSubject,
+    ];
+    let reasons = table("{\"type\":\"token\"").into_iter();
+    let reasons = reasons.filter_map(|(_, rest)| Some(rest.split('`').nth(1)?.to_owned()));
+    assert_eq!(named(&rebuilt), reasons.collect());
+}
+
+#[test]
+fn close_codes_are_those_in_the_document() {
+    let closes = [
+        Close::DEAD,
+        Close::UNFINISHED,
+        Close::TOO_BIG,
+        Close::SHUTDOWN,
+        Close::OVERLOADED,
+        Close::UNANSWERED,
+        Close::NO_HELLO,
+        Close::SUPERSEDED,
+    ];
+    let rows = table("## Closing\n");
+    for close in closes {
+        let (_, rest) = rows
+            .iter()
+            .find(|(code, _)| *code == close.code.to_string())
+            .unwrap_or_else(|| panic!("{close:?} is not in the document"));
+        assert!(rest.contains(&format!("`{}`", close.reason)), "{close:?}");
+    }
+    let codes: BTreeSet<_> = rows.iter().map(|(code, _)| code.as_str()).collect();
+    for code in [
+        Close::protocol("").code,
+        Close::NOT_UTF8.code,
+        Close::bad_message("").code,
+    ] {
+        assert!(codes.contains(code.to_string().as_str()), "{code}");
+    }
+    let reasons = rows.iter().flat_map(|(_, rest)| {
+        let (reasons, _) = rest.split_once('|').unwrap();
+        reasons.split('`').skip(1).step_by(2)
+    });
+    for reason in reasons.filter(|reason| *reason != "/ws") {
+        assert!(
+            closes.iter().any(|close| close.reason == reason),
+            "{reason}"
+        );
+    }
+}
+
 #[test]
 fn every_message_of_a_client_is_understood() {
     for name in messages_of("client") {

@@ -18,7 +18,7 @@ use crate::protocol::{
     Resume, SaidCursor, SaidEvent, Update, Welcome,
 };
 use crate::routes::check_room;
-use crate::token::TokenError;
+use crate::token::{TokenError, Tokens};
 use crate::websocket::close::Close;
 
 /// The cluster answers a join within this time, missed events included, or not at all.
@@ -156,28 +156,11 @@ impl V1 {
         let arrival = Arrival {
             user: (user, color),
             state: state.unwrap_or_else(|| Bytes::from_static(b"null")),
-            before: self.before(room, join.resume),
+            before: before(&self.hub.context().tokens, room, join.resume, unix_ms()),
             binary: self.binary,
         };
         let visit = self.hub.visit(room, self.outbox.clone(), arrival);
         self.visits.push(visit);
-    }
-
-    fn before(&self, room: &str, resume: Option<Resume<'_>>) -> Before {
-        let Some(resume) = resume else {
-            return Before::Nobody;
-        };
-        let tokens = &self.hub.context().tokens;
-        match tokens.open(&resume.token, room, "", unix_ms()) {
-            Ok(claim) => Before::Member {
-                claim,
-                seen: resume.seen(),
-                away: Duration::from_millis(resume.away_ms),
-            },
-            Err(TokenError::Invalid) => Before::Unknown(Rebuilt::TokenInvalid),
-            Err(TokenError::Expired) => Before::Unknown(Rebuilt::TokenExpired),
-            Err(TokenError::WrongSubject) => Before::Unknown(Rebuilt::TokenWrongSubject),
-        }
     }
 
     fn update(&mut self, update: Update<'_>) {
@@ -344,6 +327,23 @@ impl Session for V1 {
     }
 }
 
+/// Whom a join asks to be again.
+fn before(tokens: &Tokens, room: &str, resume: Option<Resume<'_>>, now_ms: u64) -> Before {
+    let Some(resume) = resume else {
+        return Before::Nobody;
+    };
+    match tokens.open(&resume.token, room, "", now_ms) {
+        Ok(claim) => Before::Member {
+            claim,
+            seen: resume.seen(),
+            away: Duration::from_millis(resume.away_ms),
+        },
+        Err(TokenError::Invalid) => Before::Unknown(Rebuilt::TokenInvalid),
+        Err(TokenError::Expired) => Before::Unknown(Rebuilt::TokenExpired),
+        Err(TokenError::WrongSubject) => Before::Unknown(Rebuilt::TokenWrongSubject),
+    }
+}
+
 /// `user` with what a client gives; the error is for people.
 fn changed(user: &User, given: PartialUser<'_>) -> Result<User, &'static str> {
     let PartialUser { id, name, color } = given;
@@ -370,5 +370,59 @@ fn state(given: Option<&str>) -> Result<Option<Bytes>, &'static str> {
         }
         Some(state) => Ok(Some(Bytes::copy_from_slice(state.as_bytes()))),
         None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::token::{Claim, Secret};
+
+    #[test]
+    fn a_join_is_told_what_is_wrong_with_its_token() {
+        let tokens = Tokens::new(&[Secret::new(vec![1; 32])]);
+        let claim = |subject: &str| Claim {
+            member: Uuid::from_u128(7),
+            epoch: 3,
+            joined_at: 1_764_000_000_000,
+            room: "lobby".into(),
+            subject: subject.into(),
+        };
+        let asked = |token: &str, now_ms| {
+            let text = format!(
+                r#"{{"type":"join","room":"lobby","resume":{{"token":"{token}","seen":{{"n1.1":"41"}},"away_ms":1234}}}}"#
+            );
+            let ClientMessage::Join(join) = protocol::parse(text.as_bytes()).unwrap() else {
+                panic!("not a join");
+            };
+            before(&tokens, "lobby", join.resume, now_ms)
+        };
+        let own = tokens.seal(&claim(""), 1_000);
+        let Before::Member {
+            claim: as_whom,
+            seen,
+            away,
+        } = asked(&own, 120_999)
+        else {
+            panic!("a good token");
+        };
+        assert_eq!((as_whom, away), (claim(""), Duration::from_millis(1234)));
+        assert_eq!(seen, [("n1.1".to_owned(), 41)]);
+        for (token, now_ms, reason) in [
+            (own.as_str(), 121_000, Rebuilt::TokenExpired),
+            (
+                &tokens.seal(&claim("ada"), 1_000),
+                1_000,
+                Rebuilt::TokenWrongSubject,
+            ),
+            ("nonsense", 1_000, Rebuilt::TokenInvalid),
+        ] {
+            let Before::Unknown(said) = asked(token, now_ms) else {
+                panic!("{reason:?}: a token that is no good");
+            };
+            assert_eq!(said, reason);
+        }
     }
 }
