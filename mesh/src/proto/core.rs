@@ -82,6 +82,8 @@ pub struct Core {
     rng: StdRng,
     now: Time,
     checked_at: Time,
+    /// When this life began.
+    born: Time,
     /// When this process's last pause began and ended.
     stall: Option<(Time, Time)>,
     out: VecDeque<Output>,
@@ -182,6 +184,7 @@ impl Core {
             rng,
             now,
             checked_at: now,
+            born: now,
             stall: None,
             out: VecDeque::new(),
             counters: Counters::default(),

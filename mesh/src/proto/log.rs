@@ -119,8 +119,13 @@ mod tests {
         for n in 0..1_000 {
             log.push(Time::default().after(Duration::from_secs(n.into())), op(n));
         }
-        assert!(log.after(1_000 - OPS_MIN as u64, 1_000).is_some());
-        assert!(log.after(1_000 - OPS_MIN as u64 - 1, 1_000).is_none());
+        let young = AGE_MAX.as_secs() + 1;
+        assert!(log.after(1_000 - young, 1_000).is_some());
+        assert!(log.after(1_000 - young - 1, 1_000).is_none());
+        let much_later = Time::default().after(Duration::from_secs(100_000));
+        log.push(much_later, op(0));
+        assert!(log.after(1_001 - OPS_MIN as u64, 1_000).is_some());
+        assert!(log.after(1_001 - OPS_MIN as u64 - 1, 1_000).is_none());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::clients::Stage;
 use crate::judge::number_of;
 use crate::world::{SECOND, World};
 
+/// What was said so long before a client was lost did not fall into its absence.
+const STALE: u64 = 10 * SECOND;
 /// An answer is there within this.
 const ANSWER: u64 = 2 * SECOND;
 
@@ -273,7 +275,9 @@ impl World {
                         .flatten()
                         .any(|at| *at >= question.asked_at)
                         || self.judge.refused.contains_key(&refused)
-                        || (died && came.is_none_or(|at| *at < since));
+                        || (died && came.is_none_or(|at| *at < since))
+                        // Nor is it missing since then what the node before had not heard for long.
+                        || (died && *at + STALE < question.lost_at);
                     if !excused {
                         found.push(format!(
                             "{}: {} was told at {} ms that nothing is missing since {} ms, but {number} of {} boot {}, sent at {} ms, seen {seen:?}",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::MESSAGE_BYTES_MAX;
 use super::super::event::{Event, Lane, Message, MessageKind};
-use super::super::identity::{ConnId, MemberId, NodeName, RoomName, Time};
+use super::super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::rule::Rule;
 use super::super::wire::{Frame, MessagePull, Messages, OwnerId};
 use super::Core;
@@ -32,6 +32,8 @@ const GAP_ASK: Duration = Duration::from_millis(500);
 pub(super) const GAP_MAX: Duration = Duration::from_secs(5);
 /// The same when the origin is out of sight.
 const GAP_HIDDEN_MAX: Duration = Duration::from_millis(1_500);
+/// Nodes of which it is remembered when a life ended.
+const OVER_MAX: usize = 1_024;
 /// Bytes that wait behind one gap.
 const GAP_BYTES: usize = 256 * 1024;
 
@@ -55,6 +57,8 @@ pub(super) struct Messaging {
     ended: VecDeque<(Time, OwnerId)>,
     /// Owners that said `Bye` after their last message.
     finished: BTreeSet<OwnerId>,
+    /// The newest life of each node that ended, and when: for clients that still name it.
+    over: BTreeMap<NodeName, (Boot, Time)>,
 }
 
 #[derive(Debug, Default)]
@@ -798,7 +802,13 @@ impl Core {
         // Nor did it miss anything of whom nothing later was heard here.
         let nothing_later =
             pull.ticket != 0 && self.heard_nothing_after(&pull.room, &pull.origin, pull.from);
-        let complete = complete || nothing_later;
+        // Nor of a life that ended longer ago than anybody may be away for.
+        let long_over = pull.ticket != 0
+            && self.says_nothing_more(&pull.origin)
+            && self
+                .ended_for(&pull.origin)
+                .is_some_and(|time| time >= RING_AGE);
+        let complete = complete || nothing_later || long_over;
         // One that is not the origin answers only if it can answer in full: the origin may yet.
         let reached = self
             .messages
@@ -807,7 +817,7 @@ impl Core {
             .and_then(|origins| origins.get(&pull.origin))
             .is_some_and(|state| state.last >= pull.to);
         let reached = reached || pull.to == u64::MAX;
-        let knows = pull.ticket == 0 || nothing_later || !items.is_empty();
+        let knows = pull.ticket == 0 || nothing_later || long_over || !items.is_empty();
         if pull.origin != self.me && !(complete && reached && knows) {
             return;
         }
@@ -821,7 +831,7 @@ impl Core {
                 self.delivered(&pull.room, &pull.origin)
             };
             let last = items.last().map_or(0, |(number, _)| *number);
-            let to = match self.heard_to_its_end(&pull.origin) {
+            let to = match long_over || self.heard_to_its_end(&pull.origin) {
                 true => u64::MAX,
                 false => known.max(last),
             };
@@ -856,6 +866,23 @@ impl Core {
             gap: None,
         });
         true
+    }
+
+    /// For how long a life has been over or out of sight; `None` if it is not, or was never known.
+    pub(super) fn ended_for(&self, owner: &OwnerId) -> Option<Duration> {
+        if *owner == self.me {
+            return None;
+        }
+        let over = self.messages.over.get(&owner.node);
+        let at = match (over, self.replicas.get(owner)) {
+            // An earlier life ended even earlier.
+            (Some((boot, at)), _) if owner.boot <= *boot => *at,
+            (_, Some(replica)) if !replica.visible => replica.hidden_at,
+            // A life of this node that came before this one.
+            (_, None) if owner.node == self.me.node => self.born,
+            _ => return None,
+        };
+        Some(self.now.since(at))
     }
 
     /// Whether a life is known to have ended, so that nothing follows in it.
@@ -1064,6 +1091,13 @@ impl Core {
         self.messages.gaps.retain(|(_, other)| other != owner);
         let at = self.now.after(RING_AGE);
         self.messages.ended.push_back((at, owner.clone()));
+        let over = &mut self.messages.over;
+        if over.len() < OVER_MAX || over.contains_key(&owner.node) {
+            let last = over.entry(owner.node.clone()).or_default();
+            if owner.boot > last.0 {
+                *last = (owner.boot, self.now);
+            }
+        }
     }
 
     fn forget_ended(&mut self, owner: &OwnerId) {

@@ -8,7 +8,7 @@ use super::super::event::{Event, Lane, Message, MessageKind};
 use super::super::identity::{ConnId, NodeName, RoomName, Time};
 use super::super::wire::{Frame, MessagePull, Messages, OwnerId};
 use super::Core;
-use super::messages::RING_AGE;
+use super::messages::{GAP_MAX, RING_AGE};
 
 /// Clients whose missed events are being gathered; more are told that theirs are incomplete.
 const PENDING_MAX: usize = 1_024;
@@ -94,7 +94,14 @@ impl Core {
             let from = seen.get(&origin).copied().unwrap_or(0);
             let (complete, items) = self.kept(room, &origin, from, u64::MAX);
             let whole = origin == self.me && self.has_all_after(room, from);
-            if complete || whole || self.heard_nothing_after(room, &origin, from) {
+            // Whoever fell silent before the client was away said nothing meanwhile. If it is only out
+            // of sight, what it says when it is back is no news to be skipped.
+            let ended = self.ended_for(&origin);
+            let silent = ended.is_some_and(|time| time >= away.saturating_add(GAP_MAX));
+            let silent = silent
+                && self.delivered(room, &origin) <= from
+                && (self.says_nothing_more(&origin) || self.hear_from(room, &origin, from));
+            if complete || whole || silent || self.heard_nothing_after(room, &origin, from) {
                 pending.take(&origin, items);
             } else if let Some(awaited) = self.ask_for_missed(ticket, room, &origin, from) {
                 pending.awaited.insert(origin, awaited);
@@ -123,9 +130,7 @@ impl Core {
         let heard = if to_the_end { last } else { frame.to };
         match &mut awaited.others {
             // Who knows less than this node, or than the client, cannot say that there is no more.
-            None if *said_by != origin.node && frame.to < delivered.max(awaited.from).max(1) => {
-                return;
-            }
+            None if *said_by != origin.node && frame.to < delivered.max(awaited.from) => return,
             None => {}
             Some(others) => {
                 others.remove(said_by);

@@ -28,7 +28,7 @@ pub(super) struct Replica {
     /// The same without what was forgiven after a pause of this process: what others are told.
     pub(super) heard_at: Option<Time>,
     pub(super) visible: bool,
-    hidden_at: Time,
+    pub(super) hidden_at: Time,
     pub(super) hidden_because: &'static str,
     /// A newer life of the node is known.
     pub(super) superseded: bool,

@@ -1045,6 +1045,34 @@ fn of_a_dead_origin_that_said_nothing_nothing_is_missed() {
 }
 
 #[test]
+fn a_life_that_ended_long_ago_leaves_nothing_to_doubt() {
+    let mut mesh = Mesh::linked(3);
+    mesh.local(0, watch("a"));
+    mesh.run(200 * MS);
+    mesh.local(0, event(1));
+    mesh.run(200 * MS);
+    // Nobody else was in the room, and the node starts again.
+    mesh.nodes[0].core = Core::new(config(0, 3, 9_000), mesh.now, 78);
+    mesh.run(3_000 * MS);
+    let origin = OwnerId {
+        node: name(0),
+        boot: 1_000,
+    };
+    let seen = vec![(origin, 1)];
+    mesh.local(2, watch("a"));
+    mesh.run(200 * MS);
+    let (_, certain) = replayed(&mut mesh, 2, seen.clone());
+    assert!(!certain, "who was away then may have missed something");
+    mesh.run(10_000 * MS);
+    for index in [0, 2] {
+        mesh.local(index, watch("a"));
+        mesh.run(200 * MS);
+        let answer = replayed(&mut mesh, index, seen.clone());
+        assert_eq!(answer, (Vec::new(), true), "node {index}");
+    }
+}
+
+#[test]
 fn a_leave_that_overtakes_the_last_message_waits_for_it() {
     let mut mesh = Mesh::linked(2);
     mesh.local(1, watch("a"));
