@@ -11,6 +11,8 @@ use crate::clients::Stage;
 use crate::judge::number_of;
 use crate::world::{SECOND, World};
 
+/// For how long an event is kept.
+const RING: u64 = 30 * SECOND;
 /// What was said so long before a client was lost did not fall into its absence.
 const STALE: u64 = 10 * SECOND;
 /// An answer is there within this.
@@ -276,8 +278,10 @@ impl World {
                         .any(|at| *at >= question.asked_at)
                         || self.judge.refused.contains_key(&refused)
                         || (died && came.is_none_or(|at| *at < since))
-                        // Nor is it missing since then what the node before had not heard for long.
-                        || (died && *at + STALE < question.lost_at);
+                        // What the node before had not heard for long is not missing since then; and
+                        // nobody keeps it for longer than a ring does.
+                        || (died && *at + STALE < question.lost_at)
+                        || *at + RING + STALE < question.lost_at;
                     if !excused {
                         found.push(format!(
                             "{}: {} was told at {} ms that nothing is missing since {} ms, but {number} of {} boot {}, sent at {} ms, seen {seen:?}",

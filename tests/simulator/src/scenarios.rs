@@ -3,8 +3,8 @@
 //! A scenario returns what was violated. With every rule in force that is nothing; without the rule
 //! it is about, it is something.
 
-use cursormesh_mesh::proto::event::MessageKind;
-use cursormesh_mesh::proto::wire::{Delta, Digest, Frame, Op, OwnerId, Relay};
+use cursormesh_mesh::proto::event::{Message, MessageKind};
+use cursormesh_mesh::proto::wire::{Delta, Digest, Frame, Messages, Op, OwnerId, Relay};
 use cursormesh_mesh::proto::{Lane, Rules};
 
 use crate::network::Path;
@@ -25,6 +25,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("a token from before the last move", old_token),
     ("a delta of a life that is over", old_life),
     ("a delta comes twice", delta_twice),
+    ("a message comes twice", message_twice),
     ("a position outruns its member", position_first),
     ("a relay frame at second hand", second_hand),
     ("a cut with a way around", way_around),
@@ -42,6 +43,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("a relay drops the last message", dropped_tail),
     ("a link breaks with the last message on it", torn_tail),
     ("who enters a quiet room", quiet_room),
+    ("a third node's answer, and the rest", pinned),
 ];
 
 fn world(nodes: usize, rules: &Rules, latency_us: u64) -> World {
@@ -239,6 +241,49 @@ fn delta_twice(rules: &Rules) -> Vec<String> {
     world.run_for(SECOND);
     let sent = world.counter(1, "messages_out_total");
     world.expect(sent == 0, "what is over does not begin again");
+    world.violations().to_vec()
+}
+
+/// A message arrives again.
+fn message_twice(rules: &Rules) -> Vec<String> {
+    let mut world = world(2, rules, 5 * MS);
+    world.watch(1, &room(0));
+    world.run_for(3 * SECOND);
+    let member = world.join(0, &room(0), true);
+    world.run_for(SECOND);
+    world.publish(member, MessageKind::Event, 20);
+    world.run_for(SECOND);
+    let Some(boot) = world
+        .core(0)
+        .map(|core| core.overview(Default::default()).boot)
+    else {
+        return Vec::new();
+    };
+    // Messages are known by the count in their first eight bytes.
+    let payload = [&1_u64.to_be_bytes()[..], &[0; 12]].concat();
+    let again = Messages {
+        origin: OwnerId {
+            node: world.name(0).clone(),
+            boot,
+        },
+        room: room(0),
+        base: 0,
+        to: 1,
+        lost: 0,
+        ticket: 0,
+        known: u64::MAX,
+        items: vec![(
+            1,
+            Message {
+                sender: member,
+                kind: MessageKind::Event,
+                payload: payload.into(),
+            },
+        )],
+    };
+    world.inject(0, 1, Lane::Messages, Frame::Messages(again).encode());
+    world.run_for(SECOND);
+    world.expect(world.messages_at(1) == 1, "the message arrives");
     world.violations().to_vec()
 }
 
@@ -611,6 +656,34 @@ fn quiet_room(rules: &Rules) -> Vec<String> {
     world.run_for(SECOND);
     let at = world.cursor_at(1, member);
     world.expect(at == Some(1), "the cursor is where it rests");
+    world.violations().to_vec()
+}
+
+/// A client comes back on a node that has no link to a speaker; a third node answers for the speaker,
+/// and has not heard its last word either.
+fn pinned(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, 5 * MS);
+    world.replay_missed();
+    world.run_for(3 * SECOND);
+    let speaker = world.join(0, &room(0), true);
+    let stays = world.join(2, &room(0), true);
+    let moves = world.join(2, &room(0), true);
+    world.run_for(2 * SECOND);
+    world.publish(speaker, MessageKind::Event, 20);
+    world.run_for(SECOND);
+    world.cut_both(0, 1);
+    world.run_for(6 * SECOND);
+    world.cut(0, 2);
+    world.publish(speaker, MessageKind::Event, 20);
+    world.run_for(100 * MS);
+    world.break_off(moves);
+    world.resume_member(moves, 1);
+    world.run_for(500 * MS);
+    world.heal(0, 2);
+    world.heal_both(0, 1);
+    world.run_for(10 * SECOND);
+    world.expect(world.shows(1, stays), "the third node is there");
+    world.check_missed();
     world.violations().to_vec()
 }
 

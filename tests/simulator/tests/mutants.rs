@@ -21,7 +21,7 @@ use Catch::{Scenario, Seed};
 
 const CAUGHT_BY: &[(Rule, Catch)] = &[
     (Rule::GapIsPulled, Seed(2)),
-    (Rule::SnapshotSwaps, Seed(3)),
+    (Rule::SnapshotSwaps, Seed(0)),
     (Rule::DuplicateIsIgnored, Scenario("a delta comes twice")),
     (
         Rule::StaleBootIsDropped,
@@ -55,7 +55,10 @@ const CAUGHT_BY: &[(Rule, Catch)] = &[
         Scenario("a token from before the last move"),
     ),
     (Rule::BootIsRaised, Seed(10)),
-    (Rule::MessageDuplicateIsIgnored, Seed(12)),
+    (
+        Rule::MessageDuplicateIsIgnored,
+        Scenario("a message comes twice"),
+    ),
     (Rule::MessageGapIsPulled, Seed(3)),
     (
         Rule::LeaveFollowsMessages,
@@ -92,7 +95,10 @@ const CAUGHT_BY: &[(Rule, Catch)] = &[
         Scenario("more than a slow link takes"),
     ),
     (Rule::RingIsKept, Seed(0)),
-    (Rule::AnswerIsPinned, Seed(103)),
+    (
+        Rule::AnswerIsPinned,
+        Scenario("a third node's answer, and the rest"),
+    ),
     (
         Rule::TailsThroughRelay,
         Scenario("a relay drops the last message"),
