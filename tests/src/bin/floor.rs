@@ -47,13 +47,13 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some((addr, tick_ms)) = parsed else {
-        eprintln!("usage: floor ADDRESS:PORT TICK_MS");
+        let _ = writeln!(io::stderr(), "usage: floor ADDRESS:PORT TICK_MS");
         return ExitCode::from(2);
     };
     match serve(addr, Duration::from_millis(tick_ms)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     }

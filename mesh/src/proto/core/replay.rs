@@ -133,7 +133,10 @@ impl Core {
             None if *said_by != origin.node && frame.to < delivered.max(awaited.from) => return,
             None => {}
             Some(others) => {
-                others.remove(said_by);
+                // Each is heard once.
+                if !others.remove(said_by) {
+                    return;
+                }
                 awaited.heard = awaited.heard.max(heard);
                 if !others.is_empty() && !to_the_end {
                     pending.take(&origin, frame.items);
