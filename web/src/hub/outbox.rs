@@ -426,14 +426,23 @@ impl Outbox {
 
     /// Writes `entry`, or queues it.
     fn append(&self, queue: &mut Queue, entry: Entry) {
-        let direct = queue.entries.is_empty();
-        queue.cost += entry.bytes.len() + CHUNK_COST;
-        queue.entries.push_back(entry);
-        if direct {
-            if !self.write_queue(queue) {
+        let mut written = 0;
+        if queue.entries.is_empty() {
+            // The usual case touches nothing but the socket.
+            let Some(count) = self.write_at_once(queue, &entry.bytes) else {
+                return;
+            };
+            self.wake.notify_one();
+            if queue.broken {
                 return;
             }
-            self.wake.notify_one();
+            written = count;
+        }
+        queue.written += written;
+        queue.cost += entry.bytes.len() + CHUNK_COST;
+        queue.entries.push_back(entry);
+        if written > 0 {
+            queue.trim(&self.budget);
         }
         let since = queue.skipped.unwrap_or_else(|| self.budget.moment());
         if let Some(last) = queue.entries.back_mut() {
@@ -527,6 +536,28 @@ impl Outbox {
         if queue.entries.len() == 1 && self.write_queue(&mut queue) {
             self.wake.notify_one();
         }
+    }
+
+    /// Writes what nothing waits before. Gives how much of it is written if the rest has to wait, or if
+    /// the socket failed.
+    fn write_at_once(&self, queue: &mut Queue, bytes: &[u8]) -> Option<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.sink.try_write(&[IoSlice::new(&bytes[written..])]) {
+                Ok(count) if count > 0 => {
+                    self.metrics().bytes_out.add(count as u64);
+                    queue.skipped = None;
+                    written += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => {
+                    queue.fail();
+                    return Some(0);
+                }
+            }
+        }
+        None
     }
 
     /// Writes until the queue is empty or the socket takes no more. True if the connection's task

@@ -112,7 +112,11 @@ struct Socket(Arc<TcpStream>);
 
 impl FrameSink for Socket {
     fn try_write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(bytes)
+        match bytes {
+            // Costs the kernel less than a list of one.
+            [bytes] => self.0.try_write(bytes),
+            _ => self.0.try_write_vectored(bytes),
+        }
     }
 }
 
