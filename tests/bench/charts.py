@@ -8,9 +8,9 @@ from html import escape
 
 from report import header, measured, number
 
-WIDTH = 860
+WIDTH = 880
 LEFT = 230
-RIGHT = 170
+RIGHT = 200
 ROW = 20
 SHAPE = 30
 TOP = 66
@@ -24,11 +24,11 @@ STYLE = """
 text{font:12px system-ui,sans-serif;fill:#1f2328}
 .paper{fill:#fff}.title{font-size:15px;font-weight:600}.shape{font-weight:600}.faint{fill:#59636e}
 .grid{stroke:#d8dee4}.own{fill:#0969da;stroke:#0969da}.peer{fill:#8c959f;stroke:#8c959f}
-.floor{fill:#c8b273;stroke:#c8b273}.span{stroke-width:3}.late{fill:none;stroke-width:2}
+.floor{fill:#c8b273;stroke:#c8b273}.span{stroke-width:3}.late{fill:#fff;stroke-width:2}
 @media(prefers-color-scheme:dark){
 text{fill:#e6edf3}.paper{fill:#0d1117}.faint{fill:#9198a1}.grid{stroke:#30363d}
 .own{fill:#4493f8;stroke:#4493f8}.peer{fill:#7d8590;stroke:#7d8590}.floor{fill:#9e8a4f;stroke:#9e8a4f}
-.late{fill:none}}
+.late{fill:#0d1117}}
 """
 
 
@@ -58,7 +58,6 @@ def age(document):
         return [
             f'<path class="{kind} span" d="M{median:.1f} {y}H{late:.1f}"/>',
             f'<circle class="{kind}" cx="{median:.1f}" cy="{y}" r="4"/>',
-            f'<circle class="{kind} paper" cx="{late:.1f}" cy="{y}" r="4"/>',
             f'<circle class="{kind} late" cx="{late:.1f}" cy="{y}" r="4"/>',
         ]
 
@@ -84,7 +83,7 @@ def chart(document, title, unit, values, draw, digits):
     for tick in scale.ticks:
         x = scale.place(tick)
         out.append(f'<path class="grid" d="M{x:.1f} {TOP}V{bottom + 6}"/>')
-        out.append(f'<text class="faint" x="{x:.1f}" y="{bottom + 22}" text-anchor="middle">{tick:,g}</text>')
+        out.append(f'<text class="faint" x="{x:.1f}" y="{bottom + 22}" text-anchor="middle">{tick:,.10g}</text>')
     axis = unit + (" (logarithmic scale)" if scale.logarithmic else "")
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
     out.append(f'<text x="{middle:.0f}" y="{bottom + 44}" text-anchor="middle">{escape(axis)}</text>')
@@ -98,9 +97,10 @@ def chart(document, title, unit, values, draw, digits):
             places = [scale.place(value) for value in found]
             if found:
                 out += draw(said["kind"], places, middle)
-            words = " / ".join(number(value, digits) for value in found) or "failed"
+            words = " / ".join(number(value, digits) for value in found)
+            words = words or ("failed" if "failed" in one else "–")
             if found and one["ratio"] < DELIVERED_MIN:
-                words += f" (delivered {100 * one['ratio']:.0f} %)"
+                words += f", {100 * one['ratio']:.0f} % delivered"
             x = max([LEFT, *places]) + 9
             out.append(f'<text class="faint" x="{x:.1f}" y="{middle + 4}">{escape(words)}</text>')
             y += ROW

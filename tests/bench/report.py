@@ -9,7 +9,7 @@ def header(document):
     taken = document["taken"]
     commit = f", commit {taken['commit']}" if taken["commit"] else ""
     return (
-        f"{taken['machine']}, {taken['kernel']}, {taken['cpus']} CPUs; {taken['rounds']} rounds of "
+        f"{taken['machine']}, {taken['kernel']}, {taken['cpus']} CPUs; {taken['rounds']} × "
         f"{taken['seconds']} s, tick {taken['tick_ms']} ms{commit}"
     )
 
@@ -32,19 +32,12 @@ def table(document):
         rows = measured(document, shape)
         if rows:
             lines += [f"**{shape}**: {what}.", "", *shape_table(document, rows), ""]
-    lines += ["| server | memory per idle client | connects per second |", "|---|---|---|"]
-    for system, said in document["systems"].items():
-        sized = [document["results"].get(f"{shape} {system}", {}) for shape in ("b", "g")]
-        sized = [one for one in sized if one.get("idle_client_bytes") is not None]
-        if sized:
-            memory = statistics.median(one["idle_client_bytes"] for one in sized)
-            connects = statistics.median(one["connects_per_second"] for one in sized)
-            lines.append(f"| {said['label']} | {memory / 1024:.1f} KiB | {connects:,.0f} |")
+    lines += clients_table(document)
     there = {system for shape in document["shapes"] for system, _ in measured(document, shape)}
     systems = document["systems"].items()
     notes = dict.fromkeys(said["note"] for system, said in systems if system in there and said["note"])
     notes |= {f"Left out: {document['systems'][system]['label']}: {why}": None for system, why in document["left_out"].items()}
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    return "\n".join([*lines, *notes]).rstrip()
 
 
 def shape_table(document, rows):
@@ -67,6 +60,21 @@ def shape_table(document, rows):
             f"{number(one['cpu_used'])} | {number(one['load_cpu_used'])} | {spread} |"
         )
     return lines
+
+
+def clients_table(document):
+    """What clients cost that are only there, where there are many."""
+    lines = []
+    for system, said in document["systems"].items():
+        sized = [document["results"].get(f"{shape} {system}", {}) for shape in ("b", "g")]
+        sized = [one for one in sized if one.get("idle_client_bytes") is not None]
+        if sized:
+            memory = statistics.median(one["idle_client_bytes"] for one in sized)
+            connects = statistics.median(one["connects_per_second"] for one in sized)
+            lines.append(f"| {said['label']} | {memory / 1024:.1f} KiB | {connects:,.0f} |")
+    if not lines:
+        return []
+    return ["| server | memory per idle client | connects per second |", "|---|---|---|", *lines, ""]
 
 
 def against(results, path):
