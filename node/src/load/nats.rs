@@ -25,7 +25,8 @@ pub(super) fn take(bytes: &[u8]) -> io::Result<Option<(Step<'_>, &[u8])>> {
         }
         return Ok(None);
     };
-    let (line, rest) = (bytes[..end].trim_ascii_end(), &bytes[end + 1..]);
+    let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.starts_with(b"MSG ") {
         return Ok(payload(line, rest)?.map(|(payload, rest)| (Step::Move(payload), rest)));
     }
