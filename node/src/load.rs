@@ -7,9 +7,13 @@
 mod client;
 mod frame;
 mod histogram;
+mod nats;
+mod partial;
 mod process;
 mod protocol;
 mod run;
+mod socketio;
+mod step;
 
 pub use protocol::Protocol;
 pub use run::{LoadError, Plan, Report, run};

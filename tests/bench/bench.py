@@ -3,27 +3,24 @@ what each delivered move costs its server.
 
 Every server is put under the same load by `cursormesh load`, in one thread, with the shapes below.
 Rounds are interleaved, so that what else the machine does meets all alike; medians are told, and how
-far the rounds were apart. Builds in release mode first; installs npm packages for the peers.
+far the rounds were apart. Builds in release mode first; installs npm and Python packages for the peers,
+and leaves out those that cannot be run here unless they are named.
 """
 
 import argparse
 import json
 import os
 import platform
-import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PEERS = Path(__file__).resolve().parent / "peers"
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-TICK_MS = 16
+from charts import charts
+from prepare import prepare, say
+from report import against, header, table
+from servers import BINARIES, ROOT, SYSTEMS, TICK_MS, DoesNotServe
 
 # name: (what it is, rooms, members, senders), twenty moves a second from each sender.
 SHAPES = {
@@ -36,121 +33,13 @@ SHAPES = {
 }
 
 
-class Server:
-    """Processes that serve, and how to reach them."""
-
-    def __init__(self, commands, urls, env=None):
-        self.urls = urls
-        self.log = tempfile.TemporaryFile()
-        self.processes = []
-        for command, own_env in commands:
-            environment = {**os.environ, **(env or {}), **(own_env or {})}
-            self.processes.append(
-                subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environment)
-            )
-
-    def wait(self):
-        end = time.monotonic() + 20
-        for url in self.urls:
-            host, port = url.removeprefix("ws://").split(":")
-            while True:
-                try:
-                    socket.create_connection((host, int(port)), timeout=1).close()
-                    break
-                except OSError:
-                    if time.monotonic() > end or self.processes[0].poll() is not None:
-                        raise SystemExit(f"{url} does not answer:\n{self.tail()}") from None
-                    time.sleep(0.05)
-
-    def tail(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")[-2000:]
-
-    def stop(self):
-        for process in self.processes:
-            process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def own(scratch, nodes):
-    binary = str(TARGET / "cursormesh")
-    if nodes == 1:
-        (port,) = free_ports(1)
-        command = [binary, "dev", "--port", str(port), "--log-level", "warn"]
-        return Server([(command, None)], [f"ws://127.0.0.1:{port}"])
-    ports = free_ports(2 * nodes)
-    names = [f"n{index + 1}" for index in range(nodes)]
-    lines = ['cluster = "bench"']
-    for name, web, mesh in zip(names, ports[:nodes], ports[nodes:]):
-        lines.append(f'[[node]]\nname = "{name}"\nweb = ["127.0.0.1:{web}"]\nmesh = "127.0.0.1:{mesh}"')
-    config = scratch / "cluster.toml"
-    config.write_text("\n".join(lines) + "\n")
-    commands = [
-        ([binary, "serve", "--config", str(config), "--node", name, "--log-level", "warn"], None)
-        for name in names
-    ]
-    server = Server(commands, [f"ws://127.0.0.1:{port}" for port in ports[:nodes]])
-    server.wait()
-    for port in ports[:nodes]:
-        url = f"http://127.0.0.1:{port}"
-        subprocess.run([binary, "status", "--url", url, "--wait", "20"], check=True, capture_output=True)
-    return server
-
-
-def floor(_scratch, _nodes):
-    (port,) = free_ports(1)
-    command = [str(TARGET / "floor"), f"127.0.0.1:{port}", str(TICK_MS)]
-    return Server([(command, None)], [f"ws://127.0.0.1:{port}"])
-
-
-def node_ws(_scratch, nodes):
-    ports = free_ports(nodes + 1)
-    env, commands = {}, []
-    if nodes > 1:
-        redis = ports.pop()
-        quiet = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]
-        commands.append((["redis-server", "--port", str(redis), *quiet], None))
-        env["REDIS"] = f"redis://127.0.0.1:{redis}"
-    else:
-        ports.pop()
-    commands += [(["node", str(PEERS / "ws.mjs"), str(port)], None) for port in ports]
-    return Server(commands, [f"ws://127.0.0.1:{port}" for port in ports], env)
-
-
-# name: (label, protocol, how it is started, whether it is a cluster)
-SYSTEMS = {
-    "floor": ("poller floor, one thread", "tutorial", floor, False),
-    "v1": ("cursormesh, v1 binary", "v1", own, False),
-    "tutorial": ("cursormesh, tutorial JSON", "tutorial", own, False),
-    "ws": ("Node ws", "tutorial", node_ws, False),
-    "v1x3": ("cursormesh ×3, v1 binary", "v1", own, True),
-    "tutorialx3": ("cursormesh ×3, tutorial JSON", "tutorial", own, True),
-    "wsx3": ("Node ws ×3 + Redis", "tutorial", node_ws, True),
-}
-
-
 def measure(system, shape, seconds, scratch):
-    _, protocol, start, cluster = SYSTEMS[system]
+    about = SYSTEMS[system]
     _, rooms, members, senders = SHAPES[shape]
-    server = start(scratch, 3 if cluster else 1)
+    server = about.start(scratch, about.nodes)
     try:
         server.wait()
-        command = [str(TARGET / "cursormesh"), "load", "--json", "--protocol", protocol]
+        command = [str(BINARIES / "cursormesh"), "load", "--json", "--protocol", about.protocol]
         command += ["--rooms", str(rooms), "--members", str(members), "--senders", str(senders)]
         command += ["--rate", "20", "--seconds", str(seconds), "--warmup", "2"]
         for url in server.urls:
@@ -161,6 +50,8 @@ def measure(system, shape, seconds, scratch):
         if done.returncode != 0:
             return {"failed": done.stderr.strip()}
         return json.loads(done.stdout)
+    except (DoesNotServe, subprocess.TimeoutExpired) as problem:
+        return {"failed": str(problem)}
     finally:
         server.stop()
 
@@ -180,73 +71,78 @@ def combine(rounds):
     return result
 
 
-def number(value, digits=2):
-    if value is None:
-        return "–"
-    return f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.0f}"
+def fits(shape, system):
+    """Whether it makes sense to measure them together."""
+    about = SYSTEMS[system]
+    return (about.nodes > 1) == (shape == "three") and shape not in about.beyond
 
 
-def table(results):
-    lines = []
-    for shape, (what, *_sizes) in SHAPES.items():
-        rows = [(system, results[shape, system]) for system in SYSTEMS if (shape, system) in results]
-        if not rows:
-            continue
-        base = results.get((shape, "floor"), {}).get("cpu_us_per_delivered")
-        lines += [
-            f"**{shape}**: {what}.",
-            "",
-            "| server | CPU-µs per delivered move | of the floor | delivered | age p50 / p90 / p99 / max, ms | CPUs | load's CPU | spread |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        for system, one in rows:
-            label = SYSTEMS[system][0]
-            if "failed" in one:
-                lines.append(f"| {label} | failed: {one['failed'].splitlines()[-1]} | | | | | | |")
-                continue
-            cost = one["cpu_us_per_delivered"]
-            ages = " / ".join(number(age, 1) for age in one["age_ms"]) if one["age_ms"] else "–"
-            share = f"{cost / base:.2f}" if base and cost else "–"
-            lines.append(
-                f"| {label} | {number(cost, 3)} | {share} | {100 * one['ratio']:.1f} % | {ages} | "
-                f"{number(one['cpu_used'])} | {number(one['load_cpu_used'])} | ± {50 * one['spread']:.0f} % |"
-            )
-        lines.append("")
-    lines += ["| server | memory per idle client | connects per second |", "|---|---|---|"]
-    for system in SYSTEMS:
-        sized = [results[shape, system] for shape in ("b", "g") if (shape, system) in results]
-        sized = [one for one in sized if "failed" not in one]
-        if sized:
-            memory = statistics.median(one["idle_client_bytes"] for one in sized)
-            connects = statistics.median(one["connects_per_second"] for one in sized)
-            lines.append(f"| {SYSTEMS[system][0]} | {memory / 1024:.1f} KiB | {connects:,.0f} |")
-    return "\n".join(lines)
+def taken(rounds, seconds):
+    """Under what the results were taken."""
+    return {
+        "machine": machine(),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "cpus": os.cpu_count(),
+        "rounds": rounds,
+        "seconds": seconds,
+        "tick_ms": TICK_MS,
+        "commit": commit(),
+    }
 
 
-def against(results, path):
-    before = json.loads(Path(path).read_text())["results"]
-    lines = ["", "| shape | server | before | now | ratio |", "|---|---|---|---|---|"]
-    for (shape, system), one in results.items():
-        old = before.get(f"{shape} {system}", {}).get("cpu_us_per_delivered")
-        new = one.get("cpu_us_per_delivered")
-        if old and new:
-            lines.append(f"| {shape} | {system} | {number(old, 3)} | {number(new, 3)} | {new / old:.2f} |")
-    return "\n".join(lines)
+def machine():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
 
 
-def prepare(systems):
-    say("building in release mode: some minutes when it is the first time ...")
-    build = ["cargo", "build", "--release", "--locked", "--quiet", "-p", "cursormesh", "-p", "cursormesh-tests"]
-    subprocess.run([*build, "--bin", "cursormesh", "--bin", "floor"], check=True, cwd=ROOT)
-    if any(system.startswith("ws") for system in systems) and not (PEERS / "node_modules").exists():
-        say("installing the peers' npm packages (ws, redis) ...")
-        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], check=True, cwd=PEERS)
-    if "wsx3" in systems and not shutil.which("redis-server"):
-        raise SystemExit("redis-server is not installed\n  remedy: apt-get install redis-server, or leave wsx3 out")
+def commit():
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
 
 
-def say(text):
-    print(text, file=sys.stderr, flush=True)
+def run(pairs, named, rounds, seconds):
+    """Measures every pair of shape and system; a document with what came of it."""
+    systems = [system for system in SYSTEMS if any(system == one for _, one in pairs)]
+    left_out = prepare(systems)
+    unmet = [f"{system}: {why}" for system, why in left_out.items() if system in named]
+    if unmet:
+        raise SystemExit("\n".join(unmet))
+    for system, why in left_out.items():
+        say(f"left out: {system}: {why}")
+    pairs = [(shape, system) for shape, system in pairs if system not in left_out]
+    collected = {pair: [] for pair in pairs}
+    with tempfile.TemporaryDirectory() as scratch:
+        for count in range(rounds):
+            for shape, system in pairs:
+                say(f"round {count + 1} of {rounds}: {shape}, {SYSTEMS[system].label}")
+                collected[shape, system].append(measure(system, shape, seconds, Path(scratch)))
+    return {
+        "taken": taken(rounds, seconds),
+        "shapes": {shape: what for shape, (what, *_sizes) in SHAPES.items()},
+        "systems": {name: {"label": one.label, "kind": one.kind, "note": one.note} for name, one in SYSTEMS.items()},
+        "left_out": left_out,
+        "results": {f"{shape} {system}": combine(found) for (shape, system), found in collected.items()},
+    }
+
+
+def chosen(parser, options):
+    """The pairs of shape and system that the options ask for."""
+    only = set(options.only or [])
+    unknown = only - set(SHAPES) - set(SYSTEMS)
+    if unknown:
+        parser.error(f"no shape or server is called {', '.join(sorted(unknown))}; there are {', '.join([*SHAPES, *SYSTEMS])}")
+    shapes = [name for name in SHAPES if name in only or not only & set(SHAPES)]
+    systems = [name for name in SYSTEMS if name in only or not only & set(SYSTEMS)]
+    if options.quick:
+        shapes = [name for name in shapes if name != "h"]
+    return [(shape, system) for shape in shapes for system in systems if fits(shape, system)]
 
 
 def main():
@@ -256,39 +152,27 @@ def main():
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--seconds", type=int, default=8, metavar="S", help="how long each run is measured")
     parser.add_argument("--json", metavar="FILE", help="writes the results there")
+    parser.add_argument("--charts", metavar="DIR", help="writes charts as SVG files there")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="runs nothing: tells what results written earlier say")
     parser.add_argument("--baseline", metavar="FILE", help="compares with results written earlier")
     options = parser.parse_args()
-    unknown = set(options.only or []) - set(SHAPES) - set(SYSTEMS)
-    if unknown:
-        parser.error(f"no shape or server is called {', '.join(sorted(unknown))}; there are {', '.join([*SHAPES, *SYSTEMS])}")
-    only = set(options.only or [])
-    shapes = [name for name in SHAPES if name in only or not only & set(SHAPES)]
-    systems = [name for name in SYSTEMS if name in only or not only & set(SYSTEMS)]
-    rounds, seconds = (1, 3) if options.quick else (options.rounds, options.seconds)
-    if options.quick:
-        shapes = [name for name in shapes if name != "h"]
-    pairs = [
-        (shape, system)
-        for shape in shapes
-        for system in systems
-        if SYSTEMS[system][3] == (shape == "three") and not (shape == "h" and system == "ws")
-    ]
-    prepare([system for _, system in pairs])
-    collected = {pair: [] for pair in pairs}
-    with tempfile.TemporaryDirectory() as scratch:
-        for count in range(rounds):
-            for shape, system in pairs:
-                say(f"round {count + 1} of {rounds}: {shape}, {SYSTEMS[system][0]}")
-                collected[shape, system].append(measure(system, shape, seconds, Path(scratch)))
-    results = {pair: combine(found) for pair, found in collected.items()}
-    print(f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs; {rounds} rounds of {seconds} s, tick {TICK_MS} ms\n")
-    print(table(results))
+    pairs = chosen(parser, options)
+    if options.source:
+        document = json.loads(Path(options.source).read_text())
+    else:
+        rounds, seconds = (1, 3) if options.quick else (options.rounds, options.seconds)
+        document = run(pairs, set(options.only or []), rounds, seconds)
+    print(header(document) + "\n")
+    print(table(document))
     if options.json:
-        named = {f"{shape} {system}": one for (shape, system), one in results.items()}
-        Path(options.json).write_text(json.dumps({"results": named}, indent=2) + "\n")
+        Path(options.json).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    if options.charts:
+        Path(options.charts).mkdir(parents=True, exist_ok=True)
+        for name, text in charts(document).items():
+            (Path(options.charts) / name).write_text(text)
     if options.baseline:
-        print(against(results, options.baseline))
-    return 1 if any("failed" in one for one in results.values()) else 0
+        print(against(document["results"], options.baseline))
+    return 1 if any("failed" in one for one in document["results"].values()) else 0
 
 
 if __name__ == "__main__":

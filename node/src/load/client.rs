@@ -7,13 +7,15 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::frame::{self, Frame};
+use super::nats;
+use super::partial::{PARTIAL_BYTES_MAX, Partial};
 use super::protocol::{Membership, Protocol};
+use super::socketio;
+use super::step::Step;
 
 const PING: u8 = 9;
 const PONG: u8 = 10;
 const CLOSE: u8 = 8;
-/// A server that sends a longer frame or a longer head of its answer is not waited for.
-const PARTIAL_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How far a client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +34,9 @@ pub(super) struct Client {
     pub(super) membership: Membership,
     hello: Option<Vec<u8>>,
     unsent: Vec<u8>,
-    partial: Vec<u8>,
+    partial: Partial,
+    /// Of a protocol that is a stream across frames.
+    line: Partial,
 }
 
 impl Client {
@@ -63,7 +67,8 @@ impl Client {
             membership: Membership::default(),
             hello: protocol.hello(name),
             unsent: request.into_bytes(),
-            partial: Vec::new(),
+            partial: Partial::default(),
+            line: Partial::default(),
         })
     }
 
@@ -96,7 +101,8 @@ impl Client {
         Ok(())
     }
 
-    /// Reads what there is into `buffer` and shows every whole frame of a client that is there.
+    /// Reads what there is into `buffer` and shows what may hold moves of a client that is there:
+    /// every whole frame, or every message where a frame may hold several.
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
@@ -109,20 +115,10 @@ impl Client {
                 Err(error) if is_not_yet(&error) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let fresh = &buffer[..n];
-            if self.partial.is_empty() {
-                let left = self.digest(fresh, &mut show)?;
-                self.partial.extend_from_slice(&fresh[n - left..]);
-            } else {
-                let mut whole = std::mem::take(&mut self.partial);
-                whole.extend_from_slice(fresh);
-                let left = self.digest(&whole, &mut show)?;
-                whole.drain(..whole.len() - left);
-                self.partial = whole;
-            }
-            if self.partial.len() > PARTIAL_BYTES_MAX {
-                return Err(io::Error::other("a frame of more than 16 MiB"));
-            }
+            // Taken out so that what is whole may be answered meanwhile.
+            let mut partial = std::mem::take(&mut self.partial);
+            partial.feed(&buffer[..n], |bytes| self.digest(bytes, &mut show))?;
+            self.partial = partial;
             // Less than there was room for: the socket is empty, and says so when it is not.
             if n < buffer.len() {
                 return Ok(());
@@ -144,32 +140,78 @@ impl Client {
                 return Err(io::Error::other(format!("answered {line}")));
             }
             rest = frames;
-            self.stage = match self.hello.take() {
-                Some(hello) => {
-                    self.send(&hello)?;
-                    Stage::Joining
-                }
-                None => Stage::Ready,
+            if let Some(hello) = self.hello.take() {
+                self.send(&hello)?;
+            }
+            self.stage = match self.protocol {
+                Protocol::Tutorial => Stage::Ready,
+                Protocol::V1 | Protocol::Socketio | Protocol::Nats => Stage::Joining,
             };
         }
         while let Some((frame, after)) = frame::take(rest) {
             rest = after;
-            match (frame.opcode, self.stage) {
-                (PING, _) => {
+            match frame.opcode {
+                PING => {
                     let mut pong = Vec::new();
                     frame::put(&mut pong, PONG, frame.payload);
                     self.send(&pong)?;
                 }
-                (CLOSE, _) => return Err(io::Error::other(closed(frame.payload))),
-                (_, Stage::Joining) => {
-                    if self.protocol.joins(frame, &mut self.membership) {
-                        self.stage = Stage::Ready;
-                    }
-                }
-                _ => show(frame),
+                CLOSE => return Err(io::Error::other(closed(frame.payload))),
+                _ => self.hear(frame, show)?,
             }
         }
         Ok(rest.len())
+    }
+
+    /// Does what a frame of the server's application asks for.
+    fn hear(&mut self, frame: Frame<'_>, show: &mut impl FnMut(Frame<'_>)) -> io::Result<()> {
+        match self.protocol {
+            Protocol::Socketio => self.follow(socketio::step(frame.payload), frame.opcode, show),
+            Protocol::Nats => {
+                let mut line = std::mem::take(&mut self.line);
+                line.feed(frame.payload, |bytes| {
+                    let mut rest = bytes;
+                    while let Some((step, after)) = nats::take(rest)? {
+                        rest = after;
+                        self.follow(step, frame::BINARY, show)?;
+                    }
+                    Ok(rest.len())
+                })?;
+                self.line = line;
+                Ok(())
+            }
+            Protocol::Tutorial | Protocol::V1 => {
+                if self.stage == Stage::Ready {
+                    show(frame);
+                } else if self.protocol.joins(frame, &mut self.membership) {
+                    self.stage = Stage::Ready;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn follow(
+        &mut self,
+        step: Step<'_>,
+        opcode: u8,
+        show: &mut impl FnMut(Frame<'_>),
+    ) -> io::Result<()> {
+        match step {
+            Step::Move(payload) if self.stage == Stage::Ready => show(Frame { opcode, payload }),
+            Step::Joined => self.stage = Stage::Ready,
+            Step::Answer(text) => {
+                let mut answer = Vec::new();
+                frame::put(&mut answer, opcode, text);
+                self.send(&answer)?;
+            }
+            Step::Refused(words) => {
+                let words = String::from_utf8_lossy(words).escape_debug().to_string();
+                return Err(io::Error::other(format!("refused with {words}")));
+            }
+            Step::Move(_) | Step::Nothing => {}
+        }
+        Ok(())
     }
 }
 

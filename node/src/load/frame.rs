@@ -1,5 +1,8 @@
 //! WebSocket frames as a client needs them: its own with a mask of zero, the server's found in place.
 
+pub(super) const TEXT: u8 = 1;
+pub(super) const BINARY: u8 = 2;
+
 /// Appends a frame with a mask of zero, which leaves the payload as it is.
 pub(super) fn put(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.push(0x80 | opcode);

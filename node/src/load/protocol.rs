@@ -1,13 +1,13 @@
 //! What the clients speak: how they join, how a move is written, and how moves are found in frames.
 
+use std::fmt::{self, Arguments, Display, Formatter};
 use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::frame::{self, Frame};
+use super::frame::{self, BINARY, Frame, TEXT};
+use super::{nats, socketio};
 
-const TEXT: u8 = 1;
-const BINARY: u8 = 2;
 /// A v1 move carries its time as a number of such steps, in microseconds, as many as a 32-bit float
 /// counts exactly.
 const STEP_US: u64 = 64;
@@ -20,6 +20,10 @@ pub enum Protocol {
     Tutorial,
     /// Protocol v1 with binary cursors, on /v1
     V1,
+    /// Socket.IO 5 over a WebSocket alone: a server that sends each "move" to everyone will do
+    Socketio,
+    /// NATS over a WebSocket: a room is a subject; the server neither reads moves nor stamps them
+    Nats,
 }
 
 /// What a client knows of its own membership.
@@ -35,6 +39,8 @@ impl Protocol {
         match self {
             Self::Tutorial => format!("/ws?room={room}"),
             Self::V1 => "/v1".to_owned(),
+            Self::Socketio => socketio::target(room),
+            Self::Nats => "/".to_owned(),
         }
     }
 
@@ -42,20 +48,28 @@ impl Protocol {
         (self == Self::V1).then_some("cursormesh.v1")
     }
 
-    /// The frames to begin with; `None` if the client is there as soon as it is connected.
+    /// Whether who moves gets its own moves back.
+    pub(super) fn echoes(self) -> bool {
+        self != Self::V1
+    }
+
+    /// The frames to begin with, if the client is the one to speak first.
     pub(super) fn hello(self, room: &str) -> Option<Vec<u8>> {
-        if self == Self::Tutorial {
-            return None;
-        }
         let mut out = Vec::new();
-        let hello = json!({ "type": "hello", "client": "cursormesh-load" });
-        frame::put(&mut out, TEXT, hello.to_string().as_bytes());
-        let join = json!({ "type": "join", "room": room });
-        frame::put(&mut out, TEXT, join.to_string().as_bytes());
+        match self {
+            Self::Tutorial | Self::Socketio => return None,
+            Self::V1 => {
+                let hello = json!({ "type": "hello", "client": "cursormesh-load" });
+                frame::put(&mut out, TEXT, hello.to_string().as_bytes());
+                let join = json!({ "type": "join", "room": room });
+                frame::put(&mut out, TEXT, join.to_string().as_bytes());
+            }
+            Self::Nats => frame::put(&mut out, BINARY, nats::hello(room).as_bytes()),
+        }
         Some(out)
     }
 
-    /// Looks at a frame of the server while joining; true once the client is there.
+    /// Looks at a v1 server's frame while joining; true once the client is there.
     pub(super) fn joins(self, frame: Frame<'_>, membership: &mut Membership) -> bool {
         if frame.opcode == BINARY {
             return frame.payload.first() == Some(&2);
@@ -69,16 +83,24 @@ impl Protocol {
         false
     }
 
-    /// Writes a move made at `now_us` as a frame.
-    pub(super) fn put_move(self, out: &mut Vec<u8>, membership: Membership, now_us: u64) {
+    /// Writes a move made at `now_us` in a room as a frame.
+    pub(super) fn put_move(
+        self,
+        out: &mut Vec<u8>,
+        membership: Membership,
+        room: &str,
+        now_us: u64,
+    ) {
+        let json = Json(now_us);
         match self {
-            Self::Tutorial => {
-                let mut text = [0; 64];
-                let mut rest = &mut text[..];
-                // 64 bytes hold the longest.
-                let _ = write!(rest, "{{\"x\":512.25,\"y\":384.5,\"t\":{now_us}}}");
-                let left = rest.len();
-                frame::put(out, TEXT, &text[..64 - left]);
+            Self::Tutorial => put_text(out, TEXT, format_args!("{json}")),
+            Self::Socketio => {
+                let [before, after] = socketio::MOVE;
+                put_text(out, TEXT, format_args!("{before}{json}{after}"));
+            }
+            Self::Nats => {
+                let len = json.len();
+                put_text(out, BINARY, format_args!("PUB {room} {len}\r\n{json}\r\n"));
             }
             Self::V1 => {
                 let mut bytes = [0; 18];
@@ -94,10 +116,10 @@ impl Protocol {
         }
     }
 
-    /// How many moves of others (the tutorial's server sends a client its own too) a frame holds.
+    /// How many moves a frame holds: of others, or of all if the server [echoes](Self::echoes).
     pub(super) fn moves(self, frame: Frame<'_>, membership: Membership) -> u64 {
         match (self, frame.opcode) {
-            (Self::Tutorial, TEXT | BINARY) => 1,
+            (Self::Tutorial | Self::Socketio | Self::Nats, TEXT | BINARY) => 1,
             (Self::V1, BINARY) => records(frame.payload)
                 .filter(|record| record[..2] != membership.alias.to_le_bytes())
                 .count() as u64,
@@ -108,7 +130,7 @@ impl Protocol {
     /// The age in microseconds of a move in the frame.
     pub(super) fn age_us(self, frame: Frame<'_>, now_us: u64) -> Option<u64> {
         match (self, frame.opcode) {
-            (Self::Tutorial, TEXT | BINARY) => {
+            (Self::Tutorial | Self::Socketio | Self::Nats, TEXT | BINARY) => {
                 let at = frame
                     .payload
                     .windows(4)
@@ -131,6 +153,33 @@ impl Protocol {
     }
 }
 
+/// A move as text, with the time at which it was made in microseconds.
+#[derive(Debug, Clone, Copy)]
+struct Json(u64);
+
+impl Json {
+    fn len(self) -> usize {
+        let digits = self.0.checked_ilog10().unwrap_or(0) as usize + 1;
+        r#"{"x":512.25,"y":384.5,"t":}"#.len() + digits
+    }
+}
+
+impl Display for Json {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        write!(out, r#"{{"x":512.25,"y":384.5,"t":{}}}"#, self.0)
+    }
+}
+
+/// Appends a frame with a text of a move's length.
+fn put_text(out: &mut Vec<u8>, opcode: u8, text: Arguments<'_>) {
+    let mut bytes = [0; 128];
+    let mut rest = &mut bytes[..];
+    // The longest, one for NATS in room four billion, has less than 100 bytes.
+    let _ = rest.write_fmt(text);
+    let len = 128 - rest.len();
+    frame::put(out, opcode, &bytes[..len]);
+}
+
 fn records(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_cursors = payload.first() == Some(&2);
     let body = payload.get(8..).filter(|_| is_cursors).unwrap_or_default();
@@ -140,6 +189,7 @@ fn records(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::step::Step;
     use super::*;
 
     const NOW: u64 = 1_234_567_890;
@@ -147,7 +197,7 @@ mod tests {
     #[test]
     fn a_tutorial_move_is_found_again_with_its_age() {
         let mut out = Vec::new();
-        Protocol::Tutorial.put_move(&mut out, Membership::default(), NOW);
+        Protocol::Tutorial.put_move(&mut out, Membership::default(), "load-0", NOW);
         let stamped = [&out[6..out.len() - 1], b",\"sender\":\"x\",\"color\":3}"].concat();
         let frame = Frame {
             opcode: TEXT,
@@ -159,13 +209,51 @@ mod tests {
     }
 
     #[test]
+    fn a_socketio_move_is_found_again_with_its_age() {
+        let mut out = Vec::new();
+        Protocol::Socketio.put_move(&mut out, Membership::default(), "load-0", NOW);
+        let packet = &out[6..];
+        assert_eq!(socketio::step(packet), Step::Move(packet));
+        let event: Value = serde_json::from_slice(&packet[2..]).unwrap();
+        assert_eq!((&event[0], &event[1]["t"]), (&json!("move"), &json!(NOW)));
+        let frame = Frame {
+            opcode: TEXT,
+            payload: packet,
+        };
+        assert_eq!(Protocol::Socketio.moves(frame, Membership::default()), 1);
+        assert_eq!(Protocol::Socketio.age_us(frame, NOW + 5_000), Some(5_000));
+    }
+
+    #[test]
+    fn a_nats_move_is_found_again_with_its_age() {
+        for now in [0, 9, 10, NOW, u64::MAX / 2] {
+            let mut out = Vec::new();
+            Protocol::Nats.put_move(&mut out, Membership::default(), "load-4294967295", now);
+            // The server says it again under another name, to a subscription.
+            let published = out[6..].strip_prefix(b"PUB load-4294967295 ").unwrap();
+            let message = [b"MSG load-4294967295 1 ", published].concat();
+            let (step, rest) = nats::take(&message).unwrap().unwrap();
+            assert!(rest.is_empty());
+            let Step::Move(payload) = step else {
+                panic!("{step:?}");
+            };
+            serde_json::from_slice::<Value>(payload).unwrap();
+            let frame = Frame {
+                opcode: BINARY,
+                payload,
+            };
+            assert_eq!(Protocol::Nats.age_us(frame, now + 5_000), Some(5_000));
+        }
+    }
+
+    #[test]
     fn a_v1_move_of_another_counts_and_has_an_age() {
         let mut out = Vec::new();
         let membership = Membership {
             room_number: 7,
             alias: 1,
         };
-        Protocol::V1.put_move(&mut out, membership, NOW);
+        Protocol::V1.put_move(&mut out, membership, "load-0", NOW);
         let sent = &out[6..];
         assert_eq!(sent[4..8], 7u32.to_le_bytes());
         let mut payload = vec![2, 0, 2, 0, 7, 0, 0, 0, 1, 0];

@@ -374,12 +374,13 @@ impl<'a> Load<'a> {
             };
             self.frame.clear();
             let protocol = self.plan.protocol;
-            protocol.put_move(&mut self.frame, client.membership, now_us);
+            let room = &self.rooms[client.room];
+            protocol.put_move(&mut self.frame, client.membership, room, now_us);
             if let Err(error) = client.send(&self.frame) {
                 self.problem = Some(error.to_string());
             }
             self.sent += 1;
-            let own = u64::from(protocol == Protocol::Tutorial);
+            let own = u64::from(protocol.echoes());
             self.expected += self.there[client.room] + own - 1;
         }
         Some(0)
