@@ -5,7 +5,7 @@
 
 use cursormesh_mesh::proto::event::{Message, MessageKind};
 use cursormesh_mesh::proto::wire::{Delta, Digest, Frame, Messages, Op, OwnerId, Relay};
-use cursormesh_mesh::proto::{Lane, Rules};
+use cursormesh_mesh::proto::{Lane, MemberId, Rules};
 
 use crate::network::Path;
 use crate::room;
@@ -244,8 +244,8 @@ fn delta_twice(rules: &Rules) -> Vec<String> {
     world.violations().to_vec()
 }
 
-/// A message arrives again.
-fn message_twice(rules: &Rules) -> Vec<String> {
+/// Of two nodes one watches a room, and has heard the first message of the other one's member.
+fn one_message(rules: &Rules) -> (World, MemberId) {
     let mut world = world(2, rules, 5 * MS);
     world.watch(1, &room(0));
     world.run_for(3 * SECOND);
@@ -253,6 +253,12 @@ fn message_twice(rules: &Rules) -> Vec<String> {
     world.run_for(SECOND);
     world.publish(member, MessageKind::Event, 20);
     world.run_for(SECOND);
+    (world, member)
+}
+
+/// A message arrives again.
+fn message_twice(rules: &Rules) -> Vec<String> {
+    let (mut world, member) = one_message(rules);
     let Some(boot) = world
         .core(0)
         .map(|core| core.overview(Default::default()).boot)
@@ -625,13 +631,7 @@ fn dropped_tail(rules: &Rules) -> Vec<String> {
 /// A link breaks with the last message of a room on it, and is back when nobody keeps that message
 /// any more: it is at least told of.
 fn torn_tail(rules: &Rules) -> Vec<String> {
-    let mut world = world(2, rules, 5 * MS);
-    world.watch(1, &room(0));
-    world.run_for(3 * SECOND);
-    let member = world.join(0, &room(0), true);
-    world.run_for(SECOND);
-    world.publish(member, MessageKind::Event, 20);
-    world.run_for(SECOND);
+    let (mut world, member) = one_message(rules);
     world.cut_both(0, 1);
     world.publish(member, MessageKind::Event, 20);
     world.run_for(SECOND);
