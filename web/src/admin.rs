@@ -23,7 +23,12 @@ pub(crate) fn ready(context: &Context) -> Reply {
 
 /// Everything that is counted, in Prometheus text format.
 pub(crate) fn metrics(context: &Context) -> Reply {
-    let mut body = context.hub.metrics().render();
+    let metrics = context.hub.metrics();
+    let tick = context.hub.context().ticker.tick();
+    metrics
+        .tick_us
+        .set(u64::try_from(tick.as_micros()).unwrap_or(u64::MAX));
+    let mut body = metrics.render();
     body.push_str(&context.directory.metrics());
     respond(
         StatusCode::OK,

@@ -1,8 +1,10 @@
 //! Settings of the web edge.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::time::Duration;
 
+pub use crate::tls::Tls;
 pub use crate::token::Secret;
 
 /// The largest value that [`Config::message_bytes_max`] may take: what the mesh carries in one
@@ -27,7 +29,13 @@ pub struct Config {
     /// connection), lower saves latency; a room that was quiet flushes at once either way. Sane
     /// from 5 to 100 ms. Defaults to 16 ms.
     pub tick: Duration,
-    /// The time a client has to send a request's headers. Defaults to 10 s.
+    /// Threads that serve connections and flush rooms, at least 1. Defaults to one per processor less one,
+    /// which is left to the mesh and to what is asked over HTTP.
+    pub threads: usize,
+    /// What browsers are served with over TLS. Defaults to none: they are served in the clear.
+    pub tls: Option<Tls>,
+    /// The time a client has to send a request's headers, and to finish a TLS handshake before. Defaults
+    /// to 10 s.
     pub header_timeout: Duration,
     /// Bytes that wait for one connection's socket before that connection skips ahead to the newest
     /// message per sender. Defaults to 256 KiB.
@@ -78,6 +86,8 @@ impl Default for Config {
             connections_max: 10_000,
             message_bytes_max: 64 * 1024,
             tick: Duration::from_millis(16),
+            threads: threads(),
+            tls: None,
             header_timeout: Duration::from_secs(10),
             outbox_bytes_max: 256 * 1024,
             backlog_bytes_max: 16 * 1024 * 1024,
@@ -94,4 +104,9 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(2),
         }
     }
+}
+
+fn threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (processors - 1).max(1)
 }

@@ -8,6 +8,7 @@ mod missed;
 pub(crate) mod outbox;
 pub(crate) mod room;
 mod roster;
+pub(crate) mod ticker;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -28,6 +29,7 @@ use budget::Budget;
 use outbox::{FrameSink, Outbox};
 use room::visit::{Arrival, Visit};
 use room::{Membership, Room};
+use ticker::Ticker;
 
 /// All rooms that have, or lately had, connections on this node. Cheap to clone.
 ///
@@ -50,6 +52,7 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) tokens: Tokens,
+    pub(crate) ticker: Ticker,
     last_room: AtomicU32,
     last_serial: AtomicU64,
     /// The room of each question for missed events; the cluster answers every one.
@@ -99,6 +102,7 @@ impl Hub {
             metrics,
             budget: Arc::new(budget),
             tokens: Tokens::new(&config.resume_secrets),
+            ticker: Ticker::new(config.tick),
             last_room: AtomicU32::new(0),
             last_serial: AtomicU64::new(0),
             replays: Mutex::default(),
@@ -250,7 +254,7 @@ impl Hub {
     }
 
     /// An outbox for a connection's socket.
-    pub(crate) fn outbox(&self, sink: Box<dyn FrameSink>) -> Arc<Outbox> {
+    pub(crate) fn outbox(&self, sink: Arc<dyn FrameSink>) -> Arc<Outbox> {
         let context = &self.0.context;
         Outbox::new(
             sink,
@@ -368,6 +372,8 @@ mod tests {
                 Ok(taken.len() - before)
             }
         }
+
+        fn call(&self) {}
     }
 
     struct Page {
@@ -468,7 +474,7 @@ mod tests {
         fn open_limited(&self, room: &str, bytes: usize) -> Page {
             let pipe = Arc::new(Pipe::default());
             pipe.closed_after.store(bytes, Ordering::SeqCst);
-            let outbox = self.hub.outbox(Box::new(PipeEnd(pipe.clone())));
+            let outbox = self.hub.outbox(Arc::new(PipeEnd(pipe.clone())));
             let seat = self.hub.enter(room, outbox.clone());
             Page { pipe, outbox, seat }
         }

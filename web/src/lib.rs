@@ -23,6 +23,7 @@ mod assets;
 mod protocol;
 mod routes;
 mod session;
+pub mod tls;
 mod token;
 mod websocket;
 

@@ -41,6 +41,11 @@ impl Gauge {
         self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
+    /// Is `n` now.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The level now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -141,6 +146,9 @@ pub struct Metrics {
     pub upstream_full: Counter,
     /// Flushes of rooms.
     pub flushes: Counter,
+    /// The least time between two flushes of a room, in microseconds, as of the last look: longer than
+    /// [`Config::tick`](crate::Config::tick) while the processor is short.
+    pub tick_us: Gauge,
     /// Connections closed.
     pub closes: Closes,
     /// Connections that could not be accepted.
@@ -269,6 +277,12 @@ impl Metrics {
             "counter",
             "Flushes of rooms.",
             self.flushes.get(),
+        );
+        page.one(
+            "cursormesh_tick_microseconds",
+            "gauge",
+            "The least time between two flushes of a room now: longer than web.tick_ms while the processor is short.",
+            self.tick_us.get(),
         );
         let closes = &self.closes;
         page.by(

@@ -6,18 +6,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header};
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use rustls::ServerConnection;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_rustls::server::TlsStream;
 use warp::Filter;
 use warp::reply::Response as Reply;
 
 use crate::cluster::Directory;
-use crate::config::Config;
 use crate::hub::Hub;
 use crate::protocol;
-use crate::websocket::connection::{self, Dialect};
+use crate::websocket::connection::Dialect;
+use crate::websocket::poller::{Arrival, Pollers};
 use crate::websocket::upgrade::{self, UpgradeError};
 use crate::{admin, assets};
 
@@ -33,9 +35,9 @@ pub(crate) struct Origin {
 /// What the routes need.
 #[derive(Clone)]
 pub(crate) struct Context {
-    pub(crate) config: Arc<Config>,
     pub(crate) hub: Hub,
     pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) pollers: Arc<Pollers>,
     /// Turns true when the node stops.
     pub(crate) shutdown: watch::Receiver<bool>,
 }
@@ -288,7 +290,7 @@ fn v1(request: Request, upgrade: Option<OnUpgrade>, origin: Option<Origin>) -> R
     reply
 }
 
-/// The answer to an upgrade, and the task that serves the connection from then on.
+/// The answer to an upgrade; once it is sent, a poller serves the connection.
 fn websocket(
     request: Request,
     accept: String,
@@ -303,7 +305,6 @@ fn websocket(
     let Ok(accept) = header::HeaderValue::try_from(accept) else {
         return refuse_upgrade(UpgradeError::Key);
     };
-    // Boxed, so that the task is as small as its largest await.
     tokio::spawn(async move {
         let upgraded = match upgrade.await {
             Ok(upgraded) => upgraded,
@@ -312,24 +313,17 @@ fn websocket(
                 return;
             }
         };
-        match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => {
-                let stream = parts.io.into_inner();
-                let serve = connection::serve(
-                    stream,
-                    parts.read_buf,
-                    context.hub,
-                    dialect,
-                    context.config,
-                    context.shutdown,
-                );
-                Box::pin(serve).await;
-            }
-            Err(_) => {
-                tracing::error!(peer = %origin.peer, "an upgraded connection is no TCP socket")
-            }
-        }
-        drop(origin.permit);
+        let Some((stream, tls, early)) = socket(upgraded) else {
+            tracing::error!(peer = %origin.peer, "an upgraded connection is no TCP socket");
+            return;
+        };
+        context.pollers.adopt(Arrival {
+            stream,
+            tls,
+            early,
+            dialect,
+            permit: origin.permit,
+        });
     });
     let mut reply = Response::new(Bytes::new().into());
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -344,6 +338,18 @@ fn websocket(
     );
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     reply
+}
+
+/// The socket of a connection that hyper has done with, the state of its encryption, and what hyper
+/// read too much.
+fn socket(upgraded: Upgraded) -> Option<(TcpStream, Option<ServerConnection>, Bytes)> {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => return Some((parts.io.into_inner(), None, parts.read_buf)),
+        Err(upgraded) => upgraded,
+    };
+    let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+    let (stream, tls) = parts.io.into_inner().into_inner();
+    Some((stream, Some(tls), parts.read_buf))
 }
 
 fn refuse_upgrade(error: UpgradeError) -> Reply {

@@ -14,9 +14,11 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use warp::Filter;
 use warp::reply::Response as Reply;
 
@@ -24,6 +26,7 @@ use crate::cluster::Directory;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::routes::{self, Origin};
+use crate::websocket::poller::Pollers;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -102,12 +105,19 @@ impl Server {
             directory,
         } = self;
         let (stop, stopping) = watch::channel(false);
+        let pollers = match Pollers::start(config.threads, &hub, &config) {
+            Ok(pollers) => Arc::new(pollers),
+            Err(error) => {
+                tracing::error!(%error, "the threads that serve connections cannot be started");
+                return;
+            }
+        };
         let connections = Arc::new(Semaphore::new(config.connections_max));
         let metrics = hub.metrics().clone();
         let context = routes::Context {
-            config: config.clone(),
             hub,
             directory,
+            pollers: pollers.clone(),
             shutdown: stopping.clone(),
         };
         let routes = routes::routes(context);
@@ -123,14 +133,14 @@ impl Server {
                             peer,
                             permit: Arc::new(permit),
                         };
-                        let http = serve_http(
+                        let served = serve(
                             stream,
                             origin,
                             routes.clone(),
                             config.clone(),
                             stopping.clone(),
                         );
-                        tokio::spawn(http);
+                        tokio::spawn(served);
                     }
                     Err(error) if is_one_client(&error) => metrics.accept_errors.increment(),
                     Err(error) => {
@@ -151,6 +161,7 @@ impl Server {
             "closing all connections"
         );
         stop.send_replace(true);
+        pollers.stop();
         let all = u32::try_from(config.connections_max).unwrap_or(u32::MAX);
         if timeout(config.shutdown_timeout, connections.acquire_many(all))
             .await
@@ -158,6 +169,7 @@ impl Server {
         {
             tracing::warn!("some connections did not close in time");
         }
+        pollers.quit();
     }
 }
 
@@ -199,13 +211,13 @@ fn is_one_client(error: &io::Error) -> bool {
     )
 }
 
-/// Serves one connection's requests, until it closes or becomes a WebSocket.
-async fn serve_http<F>(
+/// Serves one connection, encrypted if the configuration says so.
+async fn serve<F>(
     stream: TcpStream,
     origin: Origin,
     routes: F,
     config: Arc<Config>,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
 ) where
     F: Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + 'static,
 {
@@ -214,6 +226,29 @@ async fn serve_http<F>(
         tracing::debug!(%peer, %error, "connection lost before its first request");
         return;
     }
+    let Some(tls) = &config.tls else {
+        return serve_http(stream, origin, routes, config, stopping).await;
+    };
+    let handshake = TlsAcceptor::from(tls.server()).accept(stream);
+    match timeout(config.header_timeout, handshake).await {
+        Ok(Ok(stream)) => serve_http(stream, origin, routes, config, stopping).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+    }
+}
+
+/// Serves one connection's requests, until it closes or becomes a WebSocket.
+async fn serve_http<S, F>(
+    stream: S,
+    origin: Origin,
+    routes: F,
+    config: Arc<Config>,
+    mut stopping: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + 'static,
+{
+    let peer = origin.peer;
     let warp = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());

@@ -51,5 +51,5 @@ pub(crate) trait Session: Send {
     }
 
     /// The connection ends.
-    fn end(self, end: End);
+    fn end(self: Box<Self>, end: End);
 }

@@ -239,7 +239,7 @@ impl Audience {
     ) -> Self {
         let roster = Roster::new(room.clone(), members);
         Self {
-            interval_ms: interval_ms(roster.len()),
+            interval_ms: interval_ms(roster.len(), context.ticker.tick()),
             room,
             number,
             context,
@@ -464,7 +464,7 @@ impl Audience {
                 }
             }
         }
-        let interval_ms = interval_ms(self.roster.len());
+        let interval_ms = interval_ms(self.roster.len(), self.context.ticker.tick());
         if std::mem::replace(&mut self.interval_ms, interval_ms) != interval_ms {
             let text = protocol::pressure(&self.room, interval_ms);
             for session in self.sessions.iter().filter(|session| session.is_told()) {
@@ -676,10 +676,13 @@ impl Paging {
     }
 }
 
-fn interval_ms(members: usize) -> u64 {
+/// What a sender is asked to keep to in a room of so many members on a node with this tick: nobody sees
+/// more frames than there are ticks.
+fn interval_ms(members: usize, tick: Duration) -> u64 {
+    let tick_ms = u64::try_from(tick.as_millis()).unwrap_or(u64::MAX);
     INTERVALS_MS
         .iter()
-        .find(|(most, _)| members <= *most)
+        .find(|(most, interval_ms)| members <= *most && tick_ms <= *interval_ms)
         .map_or(INTERVAL_MS_MAX, |(_, interval_ms)| *interval_ms)
 }
 

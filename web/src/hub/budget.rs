@@ -315,6 +315,8 @@ mod tests {
             }
             Ok(taken)
         }
+
+        fn call(&self) {}
     }
 
     struct Client {
@@ -331,7 +333,7 @@ mod tests {
     fn client(budget: &Arc<Budget>, takes: usize) -> Client {
         let socket = Socket(Arc::new(AtomicUsize::new(takes)));
         Client {
-            outbox: Outbox::new(Box::new(socket.clone()), 256 * 1024, budget.clone()),
+            outbox: Outbox::new(Arc::new(socket.clone()), 256 * 1024, budget.clone()),
             socket,
             budget: budget.clone(),
             number: 0,

@@ -14,18 +14,19 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use bytes::Bytes;
-use tokio::sync::Notify;
-
 use super::budget::{Budget, Hold, Kept, Means, Moment, Place};
 use crate::metrics::Metrics;
 use crate::websocket::close::Close;
 use crate::websocket::frame::{self, Opcode};
+use bytes::Bytes;
 
 /// Where wire bytes go: the only thing that rooms and outboxes know of a socket.
 pub(crate) trait FrameSink: Send + Sync + 'static {
     /// Writes as much of `bytes` as the socket takes now; `WouldBlock` if that is nothing.
     fn try_write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Calls whoever serves the connection: [`Outbox::state`] may have changed by someone else's doing.
+    fn call(&self);
 }
 
 /// Wire bytes of whole frames, shared by all connections that wait for them and counted as memory
@@ -84,11 +85,10 @@ const CHUNK_BYTES_WHOLE: usize = 64 * 1024;
 /// The outbox of one connection.
 pub(crate) struct Outbox {
     me: Weak<Self>,
-    sink: Box<dyn FrameSink>,
+    sink: Arc<dyn FrameSink>,
     bytes_max: usize,
     budget: Arc<Budget>,
     queue: Mutex<Queue>,
-    wake: Notify,
 }
 
 #[derive(Default)]
@@ -159,7 +159,7 @@ pub(crate) enum Owed {
     Snapshots,
 }
 
-/// What the connection's task is to do about its outbox.
+/// What is to be done about a connection because of its outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// Nothing waits.
@@ -184,7 +184,7 @@ pub(crate) enum State {
 impl Outbox {
     /// An outbox for `bytes_max` bytes, as long as the budget of all holds them.
     pub(crate) fn new(
-        sink: Box<dyn FrameSink>,
+        sink: Arc<dyn FrameSink>,
         bytes_max: usize,
         budget: Arc<Budget>,
     ) -> Arc<Self> {
@@ -194,7 +194,6 @@ impl Outbox {
             bytes_max,
             budget,
             queue: Mutex::default(),
-            wake: Notify::new(),
         })
     }
 
@@ -277,7 +276,7 @@ impl Outbox {
     pub(crate) fn owe(&self) {
         let mut queue = self.lock();
         queue.owed = queue.owed.max(Some(Owed::Rest));
-        self.wake.notify_one();
+        self.sink.call();
     }
 
     /// What is owed, to be paid now.
@@ -346,10 +345,10 @@ impl Outbox {
         self.list(&mut queue);
     }
 
-    /// Asks the connection's task to close the connection.
+    /// Has the connection closed.
     pub(crate) fn end(&self, close: Close) {
         self.lock().ending.get_or_insert(close);
-        self.wake.notify_one();
+        self.sink.call();
     }
 
     /// Writes what waits, as far as the socket takes it.
@@ -358,11 +357,6 @@ impl Outbox {
         if !queue.entries.is_empty() {
             self.write_queue(&mut queue);
         }
-    }
-
-    /// Resolves when [`Outbox::state`] may have changed by someone else's doing.
-    pub(crate) async fn changed(&self) {
-        self.wake.notified().await;
     }
 
     /// What is to be done now.
@@ -432,7 +426,7 @@ impl Outbox {
             let Some(count) = self.write_at_once(queue, &entry.bytes) else {
                 return;
             };
-            self.wake.notify_one();
+            self.sink.call();
             if queue.broken {
                 return;
             }
@@ -461,7 +455,7 @@ impl Outbox {
         };
         self.metrics().outbox_lags.increment();
         self.metrics().messages_dropped.lagging.add(dropped);
-        self.wake.notify_one();
+        self.sink.call();
     }
 
     /// Drops everything and closes the connection. A frame that is begun may be finished, so that
@@ -492,7 +486,7 @@ impl Outbox {
         }
         queue.ending.get_or_insert(close);
         self.metrics().backlog_closes.increment();
-        self.wake.notify_one();
+        self.sink.call();
     }
 
     /// Lists the connection if it holds something, and anew if it can pay with more.
@@ -534,7 +528,7 @@ impl Outbox {
             None => queue.entries.insert(first, entry),
         }
         if queue.entries.len() == 1 && self.write_queue(&mut queue) {
-            self.wake.notify_one();
+            self.sink.call();
         }
     }
 
@@ -560,8 +554,8 @@ impl Outbox {
         None
     }
 
-    /// Writes until the queue is empty or the socket takes no more. True if the connection's task
-    /// has to go on with it.
+    /// Writes until the queue is empty or the socket takes no more. True if whoever serves the
+    /// connection has to go on with it.
     fn write_queue(&self, queue: &mut Queue) -> bool {
         while !queue.entries.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -838,6 +832,8 @@ mod tests {
                 Ok(count)
             }
         }
+
+        fn call(&self) {}
     }
 
     fn outbox(room: usize, bytes_max: usize) -> (Arc<Outbox>, Arc<Mutex<Pipe>>) {
@@ -846,7 +842,7 @@ mod tests {
             room,
         }));
         let budget = Arc::new(Budget::new(usize::MAX, Arc::default()));
-        let outbox = Outbox::new(Box::new(PipeEnd(pipe.clone())), bytes_max, budget);
+        let outbox = Outbox::new(Arc::new(PipeEnd(pipe.clone())), bytes_max, budget);
         (outbox, pipe)
     }
 

@@ -432,7 +432,7 @@ impl Room {
         pending.flush_due = true;
         let due = pending
             .last_flush
-            .map(|last| last + self.context.config.tick);
+            .map(|last| last + self.context.ticker.tick());
         drop(pending);
         match due {
             Some(due) if due > now => self.flush_at(due),
@@ -441,14 +441,11 @@ impl Room {
     }
 
     fn flush_at(self: &Arc<Self>, due: Instant) {
-        let room = self.clone();
-        tokio::spawn(async move {
-            sleep_until(due).await;
-            room.flush();
-        });
+        self.context.ticker.flush_at(due, self.number, self.clone());
     }
 
-    fn flush(self: &Arc<Self>) {
+    /// Sends on what is pending.
+    pub(crate) fn flush(self: &Arc<Self>) {
         let now = Instant::now();
         let metrics = &self.context.metrics;
         let mut delivery = self.delivery();
@@ -475,7 +472,7 @@ impl Room {
             metrics.upstream_full.increment();
             let mut pending = self.pending();
             if !std::mem::replace(&mut pending.flush_due, true) {
-                self.flush_at(now + self.context.config.tick);
+                self.flush_at(now + self.context.ticker.tick());
             }
         }
         if check {

@@ -77,7 +77,7 @@ impl Session for Tutorial {
         *self.pauses.borrow()
     }
 
-    fn end(self, end: End) {
+    fn end(self: Box<Self>, end: End) {
         self.membership.leave(if end == End::Node(Close::DEAD) {
             LeaveReason::TimedOut
         } else {

@@ -312,7 +312,7 @@ impl Session for V1 {
         Ok(())
     }
 
-    fn end(self, end: End) {
+    fn end(self: Box<Self>, end: End) {
         /// What a client closes with when it is done.
         const DONE: u16 = 1000;
         let parting = match end {

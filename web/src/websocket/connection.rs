@@ -1,45 +1,33 @@
-//! One WebSocket connection: its task, from the upgrade to the last byte.
+//! One WebSocket connection, from the upgrade to the last byte. It never waits: its poller says what
+//! happened, and it says when it wants to be looked after next.
 
-use std::cell::RefCell;
-use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{Instrument, Span};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::close::Close;
 use super::decoder::{Decoder, Incoming};
 use super::frame::{self, Opcode};
+use super::pace::{CLOGGED_READ_BYTES, Pace};
+use super::socket::Socket;
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::hub::budget::{Budget, Flow};
-use crate::hub::outbox::{FrameSink, Outbox, State};
+use crate::hub::budget::Flow;
+use crate::hub::outbox::{Outbox, State};
 use crate::metrics::Metrics;
 use crate::session::tutorial::Tutorial;
 use crate::session::v1::V1;
 use crate::session::{End, Session};
 
-/// Bytes read from a socket at a time, into a buffer that the connections of a thread share.
-const READ_BYTES: usize = 16 * 1024;
+/// Bytes read from a socket at a time, into a buffer that the connections of a poller share.
+pub(super) const READ_BYTES: usize = 16 * 1024;
 
-/// Bytes read from one connection and passed on for it in one tick; the rest waits in its socket, so
-/// that a client that floods does not make its room pause all others.
-const TICK_BYTES: usize = 128 * 1024;
-
-/// Bytes read at a time, and the least time between two reads, from a client that does not take what
-/// is sent to it. A client that writes first and reads then is paced by this instead of missing what
-/// it could not read while it wrote; one that never reads is slowed, alone.
-const CLOGGED_READ_BYTES: usize = 4 * 1024;
-const CLOGGED_PAUSE: Duration = Duration::from_millis(50);
-
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
-}
+/// How often in a row a connection is given what it was owed. A client that takes it as fast as it
+/// comes lets others go first then.
+const CATCH_UPS: usize = 8;
 
 /// What a connection speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,336 +41,400 @@ pub(crate) enum Dialect {
     },
 }
 
-/// Serves a connection until it ends. `early` is what the client sent right after its opening
-/// handshake; `shutdown` turns true when the node stops.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    early: Bytes,
-    hub: Hub,
-    dialect: Dialect,
-    config: Arc<Config>,
-    shutdown: watch::Receiver<bool>,
-) {
-    let stream = Arc::new(stream);
-    let outbox = hub.outbox(Box::new(Socket(stream.clone())));
-    let socket = (stream, outbox.clone());
-    match dialect {
-        Dialect::Tutorial(room) => {
-            let membership = hub.enter(&room, outbox);
-            let span = tracing::info_span!("connection", connection = %membership.member(), room);
-            let session = Tutorial::new(hub.clone(), membership);
-            run(socket, session, early, &hub, config, shutdown, span).await;
-        }
-        Dialect::V1 { binary } => {
-            let session = V1::new(hub.clone(), outbox, config.clone(), binary);
-            let span = tracing::info_span!("connection", connection = %session.id());
-            run(socket, session, early, &hub, config, shutdown, span).await;
-        }
-    }
+/// What happened to a connection's socket.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ready {
+    /// There may be something to read, or an end.
+    pub(super) readable: bool,
+    /// It may take something.
+    pub(super) writable: bool,
 }
 
-async fn run<S: Session>(
-    (stream, outbox): (Arc<TcpStream>, Arc<Outbox>),
-    session: S,
-    early: Bytes,
-    hub: &Hub,
-    config: Arc<Config>,
-    shutdown: watch::Receiver<bool>,
-    span: Span,
-) {
-    let connection = Connection {
-        decoder: Decoder::new(config.message_bytes_max),
-        stream,
-        outbox,
-        session,
-        held_bytes: 0,
-        messages: 0,
-        metrics: hub.metrics().clone(),
-        budget: hub.context().budget.clone(),
-        config,
-        shutdown,
-        last_heard: Instant::now(),
-        pace: Pace::new(),
-    };
-    connection.run(early).instrument(span).await;
+/// What all connections of a poller share.
+pub(super) struct Shared {
+    pub(super) hub: Hub,
+    pub(super) config: Arc<Config>,
+    pub(super) scratch: Box<[u8; READ_BYTES]>,
 }
 
-/// The socket as rooms and outboxes see it.
-struct Socket(Arc<TcpStream>);
-
-impl FrameSink for Socket {
-    fn try_write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        match bytes {
-            // Costs the kernel less than a list of one.
-            [bytes] => self.0.try_write(bytes),
-            _ => self.0.try_write_vectored(bytes),
-        }
-    }
-}
-
-struct Connection<S> {
-    stream: Arc<TcpStream>,
-    decoder: Decoder,
+/// One connection.
+pub(super) struct Connection {
+    id: Uuid,
+    socket: Arc<Socket>,
     outbox: Arc<Outbox>,
-    session: S,
+    stage: Stage,
+    /// The socket may hold something that was not read.
+    readable: bool,
+    /// The poller's timer for it, if one runs.
+    pub(super) timer: Option<Instant>,
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+enum Stage {
+    Open(Box<Open>),
+    /// It is over but for the last bytes.
+    Leaving {
+        deadline: Instant,
+        /// All is written.
+        shut: bool,
+    },
+}
+
+/// A connection that is not over.
+struct Open {
+    session: Box<dyn Session>,
+    decoder: Decoder,
     /// What the decoder holds, as the outbox knows it.
     held_bytes: usize,
     /// Whole messages so far.
     messages: u64,
-    metrics: Arc<Metrics>,
-    budget: Arc<Budget>,
-    config: Arc<Config>,
-    shutdown: watch::Receiver<bool>,
+    /// Something waited, and the session does not know yet that it is taken.
+    waited: bool,
     last_heard: Instant,
+    last_ping: Instant,
+    /// When to see next whether the client lives.
+    check_at: Instant,
+    /// When what is readable may be read.
+    read_at: Instant,
     pace: Pace,
 }
 
-/// How fast a connection is read.
-struct Pace {
-    last_read: Instant,
-    /// When the tick ends that `spent` belongs to.
-    tick_end: Instant,
-    spent: usize,
-    /// The node has enough to do until then.
-    rests_until: Instant,
-}
-
-impl Pace {
-    fn new() -> Self {
+impl Connection {
+    /// A connection that speaks `dialect`; `early` is what the client sent right after its opening
+    /// handshake.
+    pub(super) fn open(
+        socket: Arc<Socket>,
+        dialect: Dialect,
+        early: &[u8],
+        permit: Arc<OwnedSemaphorePermit>,
+        shared: &Shared,
+    ) -> Self {
+        let Shared { hub, config, .. } = shared;
+        let outbox = hub.outbox(socket.clone());
         let now = Instant::now();
-        Self {
-            last_read: now,
-            tick_end: now,
-            spent: 0,
-            rests_until: now,
-        }
-    }
-
-    /// When the next read may be; `clogged` says that the client does not take what is sent to it.
-    fn next_read(&self, clogged: bool) -> Instant {
-        let next = if clogged {
-            self.last_read + CLOGGED_PAUSE
-        } else if self.spent >= TICK_BYTES {
-            self.tick_end
-        } else {
-            self.last_read
+        let (id, session): (Uuid, Box<dyn Session>) = match dialect {
+            Dialect::Tutorial(room) => {
+                let membership = hub.enter(&room, outbox.clone());
+                let id = membership.member();
+                tracing::info!(connection = %id, room, "connection opened");
+                (id, Box::new(Tutorial::new(hub.clone(), membership)))
+            }
+            Dialect::V1 { binary } => {
+                let session = V1::new(hub.clone(), outbox.clone(), config.clone(), binary);
+                tracing::info!(connection = %session.id(), "connection opened");
+                (session.id(), Box::new(session))
+            }
         };
-        next.max(self.rests_until)
+        let metrics = hub.metrics();
+        metrics.connections.rise(1);
+        metrics.connections_total.increment();
+        let mut open = Box::new(Open {
+            session,
+            decoder: Decoder::new(config.message_bytes_max),
+            held_bytes: 0,
+            messages: 0,
+            waited: false,
+            last_heard: now,
+            last_ping: now,
+            check_at: now,
+            read_at: now,
+            pace: Pace::new(now),
+        });
+        open.check_at = open.next_check(config);
+        let end = open.take(early, &outbox, metrics);
+        open.read_ends(0, &outbox, shared);
+        let mut connection = Self {
+            id,
+            socket,
+            outbox,
+            stage: Stage::Open(open),
+            readable: true,
+            timer: None,
+            _permit: permit,
+        };
+        if let Some(end) = end {
+            connection.end(end, shared);
+        }
+        connection
     }
 
-    fn begin(&mut self, tick: Duration) {
-        self.last_read = Instant::now();
-        if self.last_read >= self.tick_end {
-            self.tick_end = self.last_read + tick;
-            self.spent = 0;
+    /// Does what is to be done `now`. False when the connection is gone.
+    pub(super) fn drive(&mut self, ready: Ready, now: Instant, shared: &mut Shared) -> bool {
+        self.socket.attended();
+        self.readable |= ready.readable;
+        // A socket that failed says so when it is read.
+        if ready.writable && self.socket.flush().unwrap_or(false) {
+            self.outbox.write();
         }
+        if let Stage::Open(open) = &mut self.stage {
+            let (socket, outbox) = (&*self.socket, &*self.outbox);
+            let Some(end) = open.drive(&mut self.readable, now, socket, outbox, shared) else {
+                return true;
+            };
+            if !self.end(end, shared) {
+                return false;
+            }
+        }
+        self.leave(now, shared)
+    }
+
+    /// Ends the connection, unless it is over already. False when it is gone.
+    pub(super) fn end(&mut self, end: End, shared: &Shared) -> bool {
+        let deadline = Instant::now() + shared.config.close_timeout;
+        let leaving = Stage::Leaving {
+            deadline,
+            shut: false,
+        };
+        let Stage::Open(_) = &self.stage else {
+            return true;
+        };
+        let Stage::Open(open) = std::mem::replace(&mut self.stage, leaving) else {
+            return true;
+        };
+        let metrics = shared.hub.metrics();
+        drop(open.decoder);
+        self.outbox.keep_input(0, true);
+        open.session.end(end);
+        metrics.connections.fall(1);
+        match goodbye(self.id, end, metrics) {
+            Some(frame) => {
+                self.outbox.close(frame);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// When to drive it again, whatever happens.
+    pub(super) fn deadline(&self) -> Instant {
+        match &self.stage {
+            Stage::Leaving { deadline, .. } => *deadline,
+            Stage::Open(open) => {
+                let read_at = self.readable.then_some(open.read_at);
+                let due = open.session.deadline().into_iter().chain(read_at).min();
+                due.map_or(open.check_at, |due| due.min(open.check_at))
+            }
+        }
+    }
+
+    /// Writes what waits, then reads and discards until the client closes too. A socket dropped with
+    /// unread input would be reset, and the client might never see the close frame.
+    fn leave(&mut self, now: Instant, shared: &mut Shared) -> bool {
+        let Stage::Leaving { deadline, shut } = &mut self.stage else {
+            return true;
+        };
+        if now >= *deadline {
+            return false;
+        }
+        if !*shut {
+            match (self.outbox.state(), self.socket.flush()) {
+                (State::Waiting | State::Lagging, Ok(_)) | (_, Ok(false)) => {}
+                (_, Err(_)) => return false,
+                _ => {
+                    *shut = true;
+                    if self.socket.shutdown().is_err() {
+                        return false;
+                    }
+                }
+            }
+        }
+        for _ in 0..CATCH_UPS {
+            match self.socket.read(&mut shared.scratch[..]) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        self.socket.ask_attention();
+        true
     }
 }
 
-impl<S: Session> Connection<S> {
-    async fn run(mut self, early: Bytes) {
-        self.metrics.connections.rise(1);
-        self.metrics.connections_total.increment();
-        tracing::info!("connection opened");
-        let end = self.take_early(&early);
-        // It holds the buffer of the request.
-        drop(early);
-        let end = match end {
-            Some(end) => end,
-            None => self.exchange().await,
+impl Open {
+    fn drive(
+        &mut self,
+        readable: &mut bool,
+        now: Instant,
+        socket: &Socket,
+        outbox: &Outbox,
+        shared: &mut Shared,
+    ) -> Option<End> {
+        if let Some(end) = self.on_time(now, outbox, &shared.config) {
+            return Some(end);
+        }
+        let clogged = match self.settle(socket, outbox, shared) {
+            Ok(clogged) => clogged,
+            Err(end) => return Some(end),
         };
-        self.finish(end).await;
-    }
-
-    /// Reads and writes until the connection is to end.
-    async fn exchange(&mut self) -> End {
-        let mut last_ping = self.last_heard;
-        let timer = sleep_until(self.next_deadline(last_ping));
-        tokio::pin!(timer);
-        // Something waited, and the session does not know yet that it is taken.
-        let mut waited = false;
-        loop {
-            if let Some(due) = self
-                .session
-                .deadline()
-                .filter(|due| *due < timer.deadline())
-            {
-                timer.as_mut().reset(due);
-            }
-            let state = self.outbox.state();
-            if state != State::Idle {
-                waited = true;
-            } else if std::mem::take(&mut waited) {
-                self.session.taken();
-            }
-            let (waiting, clogged) = match state {
-                State::Idle => (false, false),
-                State::Waiting => (true, true),
-                State::Lagging => (true, false),
-                State::Behind(since) => {
-                    self.session.catch_up(Some(since));
-                    self.budget.relieve();
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-                State::Owed => {
-                    self.session.catch_up(None);
-                    self.budget.relieve();
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-                State::Ending(close) => return End::Node(close),
-                State::Closed | State::Broken => return End::Broken,
-            };
-            let paused = self.session.is_paused();
-            if paused {
-                // Silence while the node does not listen is not the client's.
-                self.last_heard = Instant::now();
-            }
-            let next_read = self.pace.next_read(clogged);
-            let early = Instant::now() < next_read;
-            tokio::select! {
-                readable = self.stream.readable(), if !paused && !early => {
-                    if readable.is_err() {
-                        return End::Broken;
-                    }
-                    if self.may_read() == 0 {
-                        self.rest();
-                        continue;
-                    }
-                    if let Some(end) = self.read(clogged) {
-                        return end;
-                    }
-                }
-                () = sleep_until(next_read), if early => {}
-                writable = self.stream.writable(), if waiting => {
-                    if writable.is_err() {
-                        return End::Broken;
-                    }
-                    self.outbox.write();
-                }
-                () = self.outbox.changed() => {}
-                () = sleep(self.config.tick), if paused => {}
-                _ = self.shutdown.changed() => return End::Node(Close::SHUTDOWN),
-                () = &mut timer => {
-                    let now = Instant::now();
-                    // A process that was stopped did not listen, and that silence is not the client's.
-                    let late = now.saturating_duration_since(timer.deadline());
-                    self.last_heard = (self.last_heard + late).min(now);
-                    if let Err(close) = self.session.on_time(now) {
-                        return End::Node(close);
-                    }
-                    if !paused && now >= self.last_heard + self.config.dead_after {
-                        return End::Node(Close::DEAD);
-                    }
-                    if now >= last_ping + self.config.ping_interval {
-                        last_ping = now;
-                        self.outbox.ping();
-                    }
-                    let due = self.next_deadline(last_ping).max(now + self.config.ping_interval / 20);
-                    timer.as_mut().reset(due);
-                }
-            }
+        if self.session.is_paused() {
+            // Silence while the node does not listen is not the client's.
+            self.last_heard = now;
+            self.read_at = now + shared.config.tick;
+            return None;
         }
-    }
-
-    fn next_deadline(&self, last_ping: Instant) -> Instant {
-        (last_ping + self.config.ping_interval).min(self.last_heard + self.config.dead_after)
-    }
-
-    /// How many bytes may be read at once now. Where a message that is begun may be finished, the next
-    /// one does not begin with it.
-    fn may_read(&self) -> usize {
-        match self.budget.flow() {
-            Flow::Free => READ_BYTES,
-            Flow::Ending => self.decoder.wanted_bytes().min(READ_BYTES),
-            Flow::Stopped => 0,
+        self.read_at = self.pace.next_read(clogged);
+        if !*readable || now < self.read_at {
+            return None;
         }
+        if may_read(&self.decoder, shared) == 0 {
+            self.rest(now, outbox, &shared.config);
+            return None;
+        }
+        let end = self.read(readable, now, clogged, socket, outbox, shared);
+        self.read_at = self.pace.next_read(clogged);
+        end
+    }
+
+    /// Gives the client what it was owed, as long as it takes it. True if something waits that was not
+    /// left out.
+    fn settle(&mut self, socket: &Socket, outbox: &Outbox, shared: &Shared) -> Result<bool, End> {
+        for _ in 0..CATCH_UPS {
+            match outbox.state() {
+                State::Idle => {
+                    if std::mem::take(&mut self.waited) {
+                        self.session.taken();
+                    }
+                    return Ok(false);
+                }
+                state @ (State::Waiting | State::Lagging) => {
+                    self.waited = true;
+                    return Ok(state == State::Waiting);
+                }
+                State::Behind(since) => self.session.catch_up(Some(since)),
+                State::Owed => self.session.catch_up(None),
+                State::Ending(close) => return Err(End::Node(close)),
+                State::Closed | State::Broken => return Err(End::Broken),
+            }
+            self.waited = true;
+            shared.hub.context().budget.relieve();
+        }
+        socket.ask_attention();
+        Ok(false)
+    }
+
+    /// Whether the client lives, and what its session wants to do by time.
+    fn on_time(&mut self, now: Instant, outbox: &Outbox, config: &Config) -> Option<End> {
+        let is_check = now >= self.check_at;
+        let is_session = self.session.deadline().is_some_and(|due| now >= due);
+        if !is_check && !is_session {
+            return None;
+        }
+        if let Err(close) = self.session.on_time(now) {
+            return Some(End::Node(close));
+        }
+        if !is_check {
+            return None;
+        }
+        // A process that was stopped did not listen, and that silence is not the client's.
+        let late = now.saturating_duration_since(self.check_at);
+        self.last_heard = (self.last_heard + late).min(now);
+        if !self.session.is_paused() && now >= self.last_heard + config.dead_after {
+            return Some(End::Node(Close::DEAD));
+        }
+        if now >= self.last_ping + config.ping_interval {
+            self.last_ping = now;
+            outbox.ping();
+        }
+        self.check_at = self.next_check(config).max(now + config.ping_interval / 20);
+        None
+    }
+
+    fn next_check(&self, config: &Config) -> Instant {
+        (self.last_ping + config.ping_interval).min(self.last_heard + config.dead_after)
     }
 
     /// The node has enough to do: what the client says waits for a tick. That is not its silence, and
     /// not its fault if a message is not finished.
-    fn rest(&mut self) {
-        self.last_heard = Instant::now();
-        self.pace.rests_until = self.last_heard + self.config.tick;
+    fn rest(&mut self, now: Instant, outbox: &Outbox, config: &Config) {
+        self.last_heard = now;
+        self.pace.rest(now + config.tick);
+        self.read_at = now + config.tick;
         if self.held_bytes > 0 {
-            self.outbox.keep_input(self.held_bytes, true);
+            outbox.keep_input(self.held_bytes, true);
         }
     }
 
     /// Reads what the socket has, within the connection's pace.
-    fn read(&mut self, clogged: bool) -> Option<End> {
-        self.pace.begin(self.config.tick);
+    fn read(
+        &mut self,
+        readable: &mut bool,
+        now: Instant,
+        clogged: bool,
+        socket: &Socket,
+        outbox: &Outbox,
+        shared: &mut Shared,
+    ) -> Option<End> {
+        self.pace.begin(now, shared.config.tick);
         let messages = self.messages;
-        let end = SCRATCH.with_borrow_mut(|scratch| {
-            let mut end = None;
-            let bytes_max = if clogged {
-                CLOGGED_READ_BYTES
-            } else {
-                READ_BYTES
-            };
-            while end.is_none() && self.pace.spent < TICK_BYTES {
-                let bytes_max = bytes_max.min(self.may_read());
-                if bytes_max == 0 {
+        let mut end = None;
+        let bytes_max = if clogged {
+            CLOGGED_READ_BYTES
+        } else {
+            READ_BYTES
+        };
+        while end.is_none() && !self.pace.is_spent() {
+            let bytes_max = bytes_max.min(may_read(&self.decoder, shared));
+            if bytes_max == 0 {
+                break;
+            }
+            match socket.read(&mut shared.scratch[..bytes_max]) {
+                Ok(0) => end = Some(End::Broken),
+                Ok(count) => {
+                    self.last_heard = now;
+                    let bytes = &shared.scratch[..count];
+                    end = self.take(bytes, outbox, shared.hub.metrics());
+                    if count < bytes_max && socket.is_empty_after_short_read() {
+                        *readable = false;
+                        break;
+                    }
+                    if clogged {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    *readable = false;
                     break;
                 }
-                match self.stream.try_read(&mut scratch[..bytes_max]) {
-                    Ok(0) => end = Some(End::Broken),
-                    Ok(count) => {
-                        self.last_heard = self.pace.last_read;
-                        end = self.take(&scratch[..count]);
-                        if clogged {
-                            break;
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => end = Some(End::Broken),
-                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => end = Some(End::Broken),
             }
-            end
-        });
-        self.read_ends(messages);
-        end
-    }
-
-    fn take_early(&mut self, early: &[u8]) -> Option<End> {
-        let end = self.take(early);
-        self.read_ends(0);
+        }
+        self.read_ends(messages, outbox, shared);
         end
     }
 
     /// What was read at once is taken; before it there were so many `messages`.
-    fn read_ends(&mut self, messages: u64) {
+    fn read_ends(&mut self, messages: u64, outbox: &Outbox, shared: &Shared) {
         self.session.read_ends();
         let held_bytes = self.decoder.held_bytes();
         let is_new = self.messages != messages;
         if held_bytes != self.held_bytes || (held_bytes > 0 && is_new) {
             self.held_bytes = held_bytes;
-            self.outbox.keep_input(held_bytes, is_new);
-            self.budget.relieve();
+            outbox.keep_input(held_bytes, is_new);
+            shared.hub.context().budget.relieve();
         }
     }
 
     /// Decodes `bytes`; the session takes the messages in it.
-    fn take(&mut self, mut bytes: &[u8]) -> Option<End> {
-        self.metrics.bytes_in.add(bytes.len() as u64);
-        self.pace.spent += bytes.len();
+    fn take(&mut self, mut bytes: &[u8], outbox: &Outbox, metrics: &Metrics) -> Option<End> {
+        metrics.bytes_in.add(bytes.len() as u64);
+        self.pace.spend(bytes.len());
         loop {
             let taken = match self.decoder.next(&mut bytes) {
                 Ok(None) => return None,
                 Ok(Some(Incoming::Text(text))) => {
-                    self.metrics.messages_in.increment();
+                    metrics.messages_in.increment();
                     self.messages += 1;
                     self.session.text(text)
                 }
                 Ok(Some(Incoming::Binary(bytes))) => {
-                    self.metrics.messages_in.increment();
+                    metrics.messages_in.increment();
                     self.messages += 1;
                     self.session.binary(bytes)
                 }
                 Ok(Some(Incoming::Ping(payload))) => {
-                    self.outbox.pong(payload);
+                    outbox.pong(payload);
                     Ok(0)
                 }
                 Ok(Some(Incoming::Pong)) => Ok(0),
@@ -390,95 +442,51 @@ impl<S: Session> Connection<S> {
                 Err(close) => Err(close),
             };
             match taken {
-                Ok(bytes) => self.pace.spent += bytes,
+                Ok(bytes) => self.pace.spend(bytes),
                 Err(close) => return Some(End::Node(close)),
             }
         }
     }
+}
 
-    /// Leaves the rooms, says goodbye, and gives the client a moment to take it.
-    async fn finish(self, end: End) {
-        let Self {
-            stream,
-            outbox,
-            decoder,
-            session,
-            metrics,
-            config,
-            ..
-        } = self;
-        drop(decoder);
-        outbox.keep_input(0, true);
-        session.end(end);
-        metrics.connections.fall(1);
-        let frame = match end {
-            End::Node(close) => {
-                count(&metrics, close);
-                tracing::info!(
-                    code = close.code,
-                    reason = close.reason,
-                    "connection closed by the node"
-                );
-                frame::close(close)
-            }
-            End::Client(code) => {
-                metrics.closes.client.increment();
-                tracing::info!(code, "connection closed by the client");
-                let mut frame = Vec::new();
-                let payload = code.map(u16::to_be_bytes);
-                frame::encode(
-                    Opcode::Close,
-                    payload.as_ref().map_or(&[], |code| &code[..]),
-                    &mut frame,
-                );
-                frame
-            }
-            End::Broken => {
-                metrics.closes.broken.increment();
-                tracing::info!("connection broken");
-                return;
-            }
-        };
-        outbox.close(frame);
-        let deadline = Instant::now() + config.close_timeout;
-        // The outcome does not matter: the socket is dropped either way.
-        let _ = timeout_at(deadline, farewell(&stream, &outbox)).await;
+/// How many bytes may be read at once now. Where a message that is begun may be finished, the next
+/// one does not begin with it.
+fn may_read(decoder: &Decoder, shared: &Shared) -> usize {
+    match shared.hub.context().budget.flow() {
+        Flow::Free => READ_BYTES,
+        Flow::Ending => decoder.wanted_bytes().min(READ_BYTES),
+        Flow::Stopped => 0,
     }
 }
 
-/// Writes what waits, then reads and discards until the client closes too. A socket dropped with
-/// unread input would be reset, and the client might never see the close frame.
-async fn farewell(stream: &TcpStream, outbox: &Outbox) -> io::Result<()> {
-    while matches!(outbox.state(), State::Waiting | State::Lagging) {
-        tokio::select! {
-            writable = stream.writable() => {
-                writable?;
-                outbox.write();
-            }
-            readable = stream.readable() => {
-                readable?;
-                if discard(stream)? {
-                    return Ok(());
-                }
-            }
+/// The close frame that goes with an end, which is counted and logged; `None` if nobody would get it.
+fn goodbye(id: Uuid, end: End, metrics: &Metrics) -> Option<Vec<u8>> {
+    match end {
+        End::Node(close) => {
+            count(metrics, close);
+            tracing::info!(
+                connection = %id,
+                code = close.code,
+                reason = close.reason,
+                "connection closed by the node"
+            );
+            Some(frame::close(close))
+        }
+        End::Client(code) => {
+            metrics.closes.client.increment();
+            tracing::info!(connection = %id, code, "connection closed by the client");
+            let mut frame = Vec::new();
+            let payload = code.map(u16::to_be_bytes);
+            let payload = payload.as_ref().map_or(&[][..], |code| &code[..]);
+            frame::encode(Opcode::Close, payload, &mut frame);
+            Some(frame)
+        }
+        End::Broken => {
+            metrics.closes.broken.increment();
+            tracing::info!(connection = %id, "connection broken");
+            None
         }
     }
-    socket2::SockRef::from(stream).shutdown(Shutdown::Write)?;
-    loop {
-        stream.readable().await?;
-        if discard(stream)? {
-            return Ok(());
-        }
-    }
-}
-
-/// Discards one buffer of input; true at its end.
-fn discard(stream: &TcpStream) -> io::Result<bool> {
-    SCRATCH.with_borrow_mut(|scratch| match stream.try_read(&mut scratch[..]) {
-        Ok(count) => Ok(count == 0),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error),
-    })
 }
 
 fn count(metrics: &Metrics, close: Close) {

@@ -1,0 +1,158 @@
+//! One client's socket: plain or encrypted, read by its poller, written by whoever has something.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mio::net::TcpStream;
+use rustls::ServerConnection;
+
+use super::mailbox::Attention;
+use crate::hub::outbox::FrameSink;
+
+/// A connected, non-blocking socket.
+///
+/// Encrypted, a write makes one record of at most 16 KiB per call and hands it to the socket in one
+/// go. What the socket does not take of a record is kept, one record at most, and nothing else is taken
+/// until it is gone.
+pub(super) struct Socket {
+    stream: TcpStream,
+    tls: Option<Box<Mutex<ServerConnection>>>,
+    attention: Attention,
+}
+
+/// What one call encrypts at most: the plaintext of one record.
+const RECORD_BYTES_MAX: usize = 16 * 1024;
+
+impl Socket {
+    /// The socket of a connection whose poller is called by `attention`.
+    pub(super) fn new(
+        stream: TcpStream,
+        tls: Option<ServerConnection>,
+        attention: Attention,
+    ) -> Self {
+        Self {
+            stream,
+            tls: tls.map(|tls| Box::new(Mutex::new(tls))),
+            attention,
+        }
+    }
+
+    /// The poller has come: from now on it is called again.
+    pub(super) fn attended(&self) {
+        self.attention.given();
+    }
+
+    /// The poller is to come once more.
+    pub(super) fn ask_attention(&self) {
+        self.attention.ask();
+    }
+
+    /// Reads what there is, at most `buffer`; 0 at the end. `WouldBlock` if there is nothing.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &self.tls else {
+            return (&self.stream).read(buffer);
+        };
+        let mut tls = lock(tls);
+        loop {
+            match tls.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            if tls.read_tls(&mut &self.stream)? == 0 {
+                return Ok(0);
+            }
+            if let Err(error) = tls.process_new_packets() {
+                // The alert says why; whether it arrives does not matter.
+                let _ = self.write_records(&mut tls);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+            if tls.wants_write() {
+                self.write_records(&mut tls)?;
+            }
+        }
+    }
+
+    /// Whether a read that fills less than its buffer has emptied the socket: then the poller says
+    /// when there is more.
+    pub(super) fn is_empty_after_short_read(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// Writes what is left of a record. True if nothing is left.
+    pub(super) fn flush(&self) -> io::Result<bool> {
+        self.tls
+            .as_ref()
+            .map_or(Ok(true), |tls| self.write_records(&mut lock(tls)))
+    }
+
+    /// Ends the sending half. What was written before is sent.
+    pub(super) fn shutdown(&self) -> io::Result<()> {
+        if let Some(tls) = &self.tls {
+            let mut tls = lock(tls);
+            tls.send_close_notify();
+            self.write_records(&mut tls)?;
+        }
+        self.stream.shutdown(Shutdown::Write)
+    }
+
+    /// The socket as the poller registers it.
+    pub(super) fn stream_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    fn write_records(&self, tls: &mut ServerConnection) -> io::Result<bool> {
+        while tls.wants_write() {
+            match tls.write_tls(&mut &self.stream) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn encrypt(&self, tls: &mut ServerConnection, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.write_records(tls)? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut room = RECORD_BYTES_MAX;
+        let mut record = [IoSlice::new(&[]); 16];
+        let mut count = 0;
+        for (slot, slice) in record.iter_mut().zip(bytes) {
+            let take = slice.len().min(room);
+            *slot = IoSlice::new(&slice[..take]);
+            room -= take;
+            count += 1;
+            if room == 0 {
+                break;
+            }
+        }
+        let taken = tls.writer().write_vectored(&record[..count])?;
+        self.write_records(tls)?;
+        Ok(taken)
+    }
+}
+
+impl FrameSink for Socket {
+    fn try_write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(tls) = &self.tls {
+            return self.encrypt(&mut lock(tls), bytes);
+        }
+        match bytes {
+            // Costs the kernel less than a list of one.
+            [bytes] => (&self.stream).write(bytes),
+            _ => (&self.stream).write_vectored(bytes),
+        }
+    }
+
+    fn call(&self) {
+        self.attention.ask();
+    }
+}
+
+fn lock(tls: &Mutex<ServerConnection>) -> MutexGuard<'_, ServerConnection> {
+    tls.lock().unwrap_or_else(PoisonError::into_inner)
+}
