@@ -445,10 +445,14 @@ fn check(args: &Check) -> Result<ExitCode, Failure> {
 }
 
 fn describe(node: &NodeConfig) -> Result<String, Failure> {
+    let scheme = match node.web_limits.tls {
+        Some(_) => "https",
+        None => "http",
+    };
     let web: Vec<String> = node
         .web
         .iter()
-        .map(|at| format!("http://{}", at.value))
+        .map(|at| format!("{scheme}://{}", at.value))
         .collect();
     let seeds: Vec<String> = node
         .seeds
@@ -489,7 +493,7 @@ fn show_status(args: &Status) -> Result<ExitCode, Failure> {
         (_, Some(config), Some(node)) => {
             let overrides = Overrides::from_env(environment()?);
             let node = ClusterConfig::load(config, Some(node), &overrides)?.node(node)?;
-            run::local_url(node.web[0].value)
+            run::local_url(node.web[0].value, node.web_limits.tls.is_some())
         }
         (Some(url), ..) => url.clone(),
         (None, ..) => std::env::var("CURSORMESH_URL")

@@ -96,6 +96,10 @@ pub struct WebLimits {
     pub connections_max: usize,
     /// How long a request's headers may take.
     pub header_timeout: Duration,
+    /// Threads that serve browsers; `None` leaves it to the number of processors.
+    pub threads: Option<usize>,
+    /// What browsers are served with over TLS.
+    pub tls: Option<WebTls>,
     /// Most bytes kept for one slow reader.
     pub outbox_bytes_max: usize,
     /// Most bytes kept for all connections together.
@@ -104,6 +108,15 @@ pub struct WebLimits {
     pub ping_interval: Duration,
     /// A connection silent for this long is closed.
     pub ping_timeout: Duration,
+}
+
+/// The files that browsers are served with over TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebTls {
+    /// The chain, the node's own certificate first.
+    pub certificate: Located<PathBuf>,
+    /// Its private key.
+    pub key: Located<PathBuf>,
 }
 
 /// Where a node's certificate comes from.
@@ -335,10 +348,14 @@ impl ClusterConfig {
     /// is on this machine, their first web address.
     fn urls(&self) -> BTreeMap<String, String> {
         let local = self.not_loopback().is_none();
+        let scheme = match self.shared.web.tls {
+            Some(_) => "wss",
+            None => "ws",
+        };
         let default = |node: &NodeEntry| {
             let addr = node.web.first()?.value;
             let reachable = local && is_loopback(addr.ip()) && addr.port() != 0;
-            reachable.then(|| format!("ws://{addr}/v1"))
+            reachable.then(|| format!("{scheme}://{addr}/v1"))
         };
         self.nodes
             .iter()
@@ -551,6 +568,8 @@ impl Shared {
                 tick: millis("web.tick_ms")?,
                 connections_max: size("web.connections_max")?,
                 header_timeout: millis("web.header_timeout_ms")?,
+                threads: Some(size("web.threads")?).filter(|threads| *threads > 0),
+                tls: settings.web_tls()?,
                 outbox_bytes_max: size("web.outbox_bytes_max")?,
                 backlog_bytes_max: size("web.backlog_bytes_max")?,
                 ping_interval: Duration::from_millis(interval.value),
@@ -829,6 +848,24 @@ impl Settings<'_> {
             _ => PathBuf::from(value),
         };
         Ok(Some(Located { value, origin }))
+    }
+
+    /// The certificate and the key for browsers: both or neither.
+    fn web_tls(&self) -> Result<Option<WebTls>, ConfigError> {
+        let certificate = self.path(None, "web.tls_certificate")?;
+        let key = self.path(None, "web.tls_key")?;
+        let (there, missing) = match (certificate, key) {
+            (None, None) => return Ok(None),
+            (Some(certificate), Some(key)) => return Ok(Some(WebTls { certificate, key })),
+            (Some(there), None) => (there, "web.tls_key"),
+            (None, Some(there)) => (there, "web.tls_certificate"),
+        };
+        Err(ConfigError::new(
+            &there.origin,
+            Some(missing),
+            "is missing: a certificate and its key are given together",
+            format!("give `{missing}`, a path to a PEM file, or neither of the two"),
+        ))
     }
 
     fn address(

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cursormesh_mesh::net::{self, Identity, Mesh, Settings, StartError};
 use cursormesh_mesh::proto;
 use cursormesh_web::config::Secret;
+use cursormesh_web::tls::TlsError;
 use cursormesh_web::{BindError, Hub, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -21,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::bridge::{self, Dropped};
 use crate::cert::{self, Authority, CertError};
-use crate::config::{ConfigError, Located, NodeConfig, Origin, Tls};
+use crate::config::{ConfigError, Located, NodeConfig, Origin, Tls, WebTls};
 use crate::directory::Directory;
 use crate::metrics;
 
@@ -76,7 +78,7 @@ impl Node {
         let dropped = Arc::new(Dropped::default());
         let directory = Arc::new(Directory::new(&config, dropped.clone()));
         let (outbound, said) = mpsc::channel(OUTBOUND_CAPACITY);
-        let web = web_config(&config, secret);
+        let web = web_config(&config, secret, web_tls(&config)?);
         let hub = Hub::new(&web, directory.clone(), outbound);
         let server = Server::bind(web, hub.clone(), directory.clone())
             .map_err(|error| web_error(&config, &error))?;
@@ -94,7 +96,11 @@ impl Node {
             version = env!("CARGO_PKG_VERSION"),
             "node started"
         );
-        let urls: Vec<String> = web_addrs.iter().map(|addr| local_url(*addr)).collect();
+        let encrypted = config.web_limits.tls.is_some();
+        let urls: Vec<String> = web_addrs
+            .iter()
+            .map(|addr| local_url(*addr, encrypted))
+            .collect();
         info!("open {} in a browser", urls.join(" or "));
 
         let (stop, stopped) = watch::channel(false);
@@ -336,17 +342,53 @@ fn warn_ahead(config: &NodeConfig) {
     }
 }
 
-/// The URL at which this machine reaches a listening address.
-pub fn local_url(addr: SocketAddr) -> String {
+/// The URL at which this machine reaches a listening address, with TLS or without.
+pub fn local_url(addr: SocketAddr, encrypted: bool) -> String {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, addr.port()))
+    let scheme = if encrypted { "https" } else { "http" };
+    format!("{scheme}://{}", SocketAddr::new(ip, addr.port()))
 }
 
-fn web_config(config: &NodeConfig, secret: Option<Secret>) -> cursormesh_web::Config {
+/// What browsers are served with over TLS, read from its files.
+fn web_tls(config: &NodeConfig) -> Result<Option<cursormesh_web::tls::Tls>, RunError> {
+    let Some(WebTls { certificate, key }) = &config.web_limits.tls else {
+        return Ok(None);
+    };
+    let unusable = |at: &Located<PathBuf>, name, problem: String| {
+        let problem = format!("{}: {problem}", at.value.display());
+        let remedy = "give PEM files that belong together and that this user may read";
+        RunError::Bundle(Box::new(ConfigError::new(
+            &at.origin,
+            Some(name),
+            problem,
+            remedy,
+        )))
+    };
+    let read = |at: &Located<PathBuf>, name| {
+        std::fs::read(&at.value).map_err(|error| unusable(at, name, error.to_string()))
+    };
+    let chain = read(certificate, "web.tls_certificate")?;
+    let private = read(key, "web.tls_key")?;
+    cursormesh_web::tls::Tls::from_pem(&chain, &private)
+        .map(Some)
+        .map_err(|error| match &error {
+            TlsError::Key(_) => unusable(key, "web.tls_key", error.to_string()),
+            TlsError::Certificate(_) | TlsError::Unusable(_) => {
+                unusable(certificate, "web.tls_certificate", error.to_string())
+            }
+        })
+}
+
+fn web_config(
+    config: &NodeConfig,
+    secret: Option<Secret>,
+    tls: Option<cursormesh_web::tls::Tls>,
+) -> cursormesh_web::Config {
+    let own = cursormesh_web::Config::default();
     let limits = &config.web_limits;
     cursormesh_web::Config {
         listen: reachable(&config.web),
@@ -359,7 +401,9 @@ fn web_config(config: &NodeConfig, secret: Option<Secret>) -> cursormesh_web::Co
         ping_interval: limits.ping_interval,
         dead_after: limits.ping_timeout,
         resume_secrets: secret.into_iter().collect(),
-        ..cursormesh_web::Config::default()
+        threads: limits.threads.unwrap_or(own.threads),
+        tls,
+        ..own
     }
 }
 
@@ -489,7 +533,7 @@ mod tests {
         let own = cursormesh_web::Config::default();
         let web = cursormesh_web::Config {
             listen: own.listen.clone(),
-            ..web_config(&config, None)
+            ..web_config(&config, None, None)
         };
         assert_eq!(web, own);
     }

@@ -73,7 +73,7 @@ impl NodeUrl {
             Some(("http", rest)) => rest,
             Some(("https", _)) => {
                 return Err(wrong(
-                    "a node speaks plain HTTP; ask it directly, not through a proxy",
+                    "this asks over plain HTTP only: ask a node that serves browsers without TLS",
                 ));
             }
             Some(_) => return Err(wrong("begins with something else than http://")),

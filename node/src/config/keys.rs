@@ -146,6 +146,27 @@ pub const KEYS: &[Key] = &[
         help: "How long a client may take to send a request's headers",
     },
     Key {
+        path: "web.threads",
+        kind: Kind::Integer { min: 0, max: 1024 },
+        unit: "threads",
+        default: "0",
+        help: "Threads that serve browsers; 0 is one per processor less one, at least one",
+    },
+    Key {
+        path: "web.tls_certificate",
+        kind: Kind::Path,
+        unit: "",
+        default: "",
+        help: "Certificate chain (PEM) to serve browsers over TLS with, and only so; without it, in the clear",
+    },
+    Key {
+        path: "web.tls_key",
+        kind: Kind::Path,
+        unit: "",
+        default: "",
+        help: "Private key (PEM) of web.tls_certificate",
+    },
+    Key {
         path: "web.outbox_bytes_max",
         kind: Kind::Integer {
             min: 4096,

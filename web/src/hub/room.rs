@@ -432,7 +432,7 @@ impl Room {
         pending.flush_due = true;
         let due = pending
             .last_flush
-            .map(|last| last + self.context.ticker.tick());
+            .map(|last| self.context.ticker.next_flush(last));
         drop(pending);
         match due {
             Some(due) if due > now => self.flush_at(due),
@@ -472,7 +472,7 @@ impl Room {
             metrics.upstream_full.increment();
             let mut pending = self.pending();
             if !std::mem::replace(&mut pending.flush_due, true) {
-                self.flush_at(now + self.context.ticker.tick());
+                self.flush_at(self.context.ticker.next_flush(now));
             }
         }
         if check {

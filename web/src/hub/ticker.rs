@@ -28,6 +28,7 @@ pub(crate) type Hosted = (Arc<dyn Host>, Arc<Load>);
 /// The tick of one node, and who runs its flushes.
 pub(crate) struct Ticker {
     configured: Duration,
+    began: Instant,
     hosts: OnceLock<Vec<Hosted>>,
 }
 
@@ -36,6 +37,7 @@ impl Ticker {
     pub(crate) fn new(configured: Duration) -> Self {
         Self {
             configured,
+            began: Instant::now(),
             hosts: OnceLock::new(),
         }
     }
@@ -52,6 +54,13 @@ impl Ticker {
         longest.unwrap_or_default().max(self.configured)
     }
 
+    /// When a room may flush again that did at `last`: a tick later, give or take half of one. All rooms
+    /// flush at the same moments, so that whoever runs the flushes sleeps once per tick, not once per
+    /// room, and the cluster is told of all of them at once.
+    pub(crate) fn next_flush(&self, last: Instant) -> Instant {
+        next_on_grid(self.began, last, self.tick())
+    }
+
     /// Has the room with this number flushed at `due`.
     pub(crate) fn flush_at(&self, due: Instant, number: u32, room: Arc<Room>) {
         let hosted = match self.hosts.get().filter(|hosts| !hosts.is_empty()) {
@@ -65,6 +74,14 @@ impl Ticker {
             });
         }
     }
+}
+
+/// The first whole number of ticks after `began` that is more than half a tick after `last`.
+fn next_on_grid(began: Instant, last: Instant, tick: Duration) -> Instant {
+    let tick = tick.max(Duration::from_micros(1));
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let ticks = nanos(last - began + tick / 2) / nanos(tick);
+    began + Duration::from_nanos(nanos(tick) * (ticks + 1))
 }
 
 /// How busy one host is, by its own account, and the tick that follows from it.
@@ -108,10 +125,10 @@ impl Gauge {
     /// One judgement is made of so much time at least.
     const WINDOW: Duration = Duration::from_millis(200);
     /// Above this part of a processor it does not keep up for long.
-    const BUSY_MAX: f64 = 0.85;
+    const BUSY_MAX: f64 = 0.95;
     /// Below this part there is time for a tick that is a step shorter: one step makes at most a
     /// quarter more work, so that the two bounds do not chase each other.
-    const BUSY_ENOUGH: f64 = 0.60;
+    const BUSY_ENOUGH: f64 = 0.70;
     const STEP: f64 = 1.25;
 
     /// Begins to judge, from `now` on.
@@ -179,6 +196,21 @@ mod tests {
             gauge.worked(Gauge::WINDOW.mul_f64(scaled.min(1.0)), now);
         }
         load.tick()
+    }
+
+    #[test]
+    fn flushes_are_a_tick_apart_on_one_grid() {
+        let began = Instant::now();
+        let next = |last: Duration| next_on_grid(began, began + last, TICK) - began;
+        let half = TICK / 2;
+        let moment = Duration::from_micros(1);
+        assert_eq!(next(Duration::ZERO), TICK);
+        assert_eq!(next(half - moment), TICK);
+        assert_eq!(next(half), TICK * 2);
+        assert_eq!(next(TICK * 1000), TICK * 1001);
+        assert_eq!(next(TICK * 1000 + half - moment), TICK * 1001);
+        let year = Duration::from_secs(365 * 86_400);
+        assert!(next(year) > year && next(year) <= year + TICK * 2);
     }
 
     #[test]

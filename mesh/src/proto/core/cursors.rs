@@ -27,7 +27,9 @@ const WRAPPING_BYTES: usize = 20;
 pub(super) struct Cursors {
     out: BTreeMap<MemberId, Own>,
     rooms: BTreeMap<RoomName, BTreeSet<MemberId>>,
-    resends: BTreeSet<(Time, MemberId, usize)>,
+    /// When members are looked at that may have stopped: one entry each at most. It is not moved with
+    /// every move, as most come before it is due.
+    resends: BTreeSet<(Time, MemberId)>,
     held: BTreeMap<(OwnerId, u32), (Time, CursorRecord)>,
 }
 
@@ -36,19 +38,23 @@ struct Own {
     room: RoomName,
     record: CursorRecord,
     moved_at: Time,
+    /// How often its last position was sent again.
+    resent: usize,
+    /// Its entry among the resends.
+    look_at: Option<Time>,
 }
 
 impl Cursors {
     pub(super) fn timeout(&self) -> Time {
-        self.resends
-            .first()
-            .map_or(Time(u64::MAX), |(at, _, _)| *at)
+        self.resends.first().map_or(Time(u64::MAX), |(at, _)| *at)
     }
 
     /// A local member is gone.
     pub(super) fn forget(&mut self, member: MemberId) {
         if let Some(own) = self.out.remove(&member) {
-            self.drop_resends(member, own.moved_at);
+            if let Some(at) = own.look_at {
+                self.resends.remove(&(at, member));
+            }
             if let Some(members) = self.rooms.get_mut(&own.room) {
                 members.remove(&member);
                 if members.is_empty() {
@@ -58,10 +64,22 @@ impl Cursors {
         }
     }
 
-    fn drop_resends(&mut self, member: MemberId, moved_at: Time) {
-        for (stage, after) in RESEND_AFTER.into_iter().enumerate() {
-            self.resends.remove(&(moved_at.after(after), member, stage));
+    /// Sees to it that the member is looked at when its position is due to be sent again.
+    fn schedule(&mut self, member: MemberId) {
+        let Some(own) = self.out.get_mut(&member) else {
+            return;
+        };
+        let Some(after) = RESEND_AFTER.get(own.resent) else {
+            return;
+        };
+        let due = own.moved_at.after(*after);
+        if own.look_at.is_some_and(|at| at <= due) {
+            return;
         }
+        if let Some(later) = own.look_at.replace(due) {
+            self.resends.remove(&(later, member));
+        }
+        self.resends.insert((due, member));
     }
 }
 
@@ -69,45 +87,42 @@ impl Core {
     /// New positions of local members: the hub's flush is the batch.
     pub(super) fn move_cursors(&mut self, room: &RoomName, items: Vec<Cursor>) {
         let mut records = Vec::with_capacity(items.len());
+        let is_watched = self.watchers.contains_key(room);
         for cursor in items {
             let member = cursor.member;
             let Some(row) = self.own.row(member).filter(|row| row.room == *room) else {
                 continue;
             };
             let (handle, epoch) = (row.handle, row.epoch);
-            let before = self.cursors.out.get(&member);
-            let seq = before
-                .filter(|own| own.record.handle == handle)
-                .map_or(0, |own| own.record.seq)
-                .wrapping_add(1);
-            if let Some(moved_at) = before.map(|own| own.moved_at) {
-                self.cursors.drop_resends(member, moved_at);
-            }
-            let record = CursorRecord {
+            let mut record = CursorRecord {
                 handle,
                 epoch,
-                seq,
+                seq: 1,
                 time_ms: cursor.time_ms,
                 x: cursor.x,
                 y: cursor.y,
             };
-            self.cursors.out.insert(
-                member,
-                Own {
+            // A member stays in its room as long as it lives.
+            if let Some(own) = self.cursors.out.get_mut(&member) {
+                if own.record.handle == handle {
+                    record.seq = own.record.seq.wrapping_add(1);
+                }
+                (own.record, own.moved_at, own.resent) = (record, self.now, 0);
+            } else {
+                let own = Own {
                     room: room.clone(),
                     record,
                     moved_at: self.now,
-                },
-            );
-            self.cursors
-                .rooms
-                .entry(room.clone())
-                .or_default()
-                .insert(member);
-            if self.holds(Rule::CursorResent) {
-                self.cursors
-                    .resends
-                    .insert((self.now.after(RESEND_AFTER[0]), member, 0));
+                    resent: 0,
+                    look_at: None,
+                };
+                self.cursors.out.insert(member, own);
+                let members = self.cursors.rooms.entry(room.clone()).or_default();
+                members.insert(member);
+            }
+            // Without watchers nothing was sent that could have been lost.
+            if is_watched && self.holds(Rule::CursorResent) {
+                self.cursors.schedule(member);
             }
             records.push((member, record));
         }
@@ -115,21 +130,23 @@ impl Core {
     }
 
     pub(super) fn run_cursors(&mut self) {
-        while let Some((at, member, stage)) = self.cursors.resends.first().copied() {
+        while let Some((at, member)) = self.cursors.resends.first().copied() {
             if at > self.now {
                 break;
             }
             self.cursors.resends.pop_first();
-            let Some(own) = self.cursors.out.get(&member) else {
+            let Some(own) = self.cursors.out.get_mut(&member) else {
                 continue;
             };
-            let (room, record, moved_at) = (own.room.clone(), own.record, own.moved_at);
-            if let Some(after) = RESEND_AFTER.get(stage + 1) {
-                self.cursors
-                    .resends
-                    .insert((moved_at.after(*after), member, stage + 1));
+            own.look_at = None;
+            let due = RESEND_AFTER.get(own.resent);
+            let is_due = due.is_some_and(|after| own.moved_at.after(*after) <= self.now);
+            own.resent += usize::from(is_due);
+            let (room, record) = (own.room.clone(), own.record);
+            self.cursors.schedule(member);
+            if is_due {
+                self.spread_cursors(&room, &[(member, record)]);
             }
-            self.spread_cursors(&room, &[(member, record)]);
         }
         if !self.cursors.held.is_empty() {
             let now = self.now;
@@ -225,14 +242,10 @@ impl Core {
             .copied()
             .collect();
         for member in members {
-            let Some(own) = self.cursors.out.get_mut(&member) else {
-                continue;
-            };
-            let before = std::mem::replace(&mut own.moved_at, now);
-            self.cursors.drop_resends(member, before);
-            self.cursors
-                .resends
-                .insert((now.after(RESEND_AFTER[0]), member, 0));
+            if let Some(own) = self.cursors.out.get_mut(&member) {
+                (own.moved_at, own.resent) = (now, 0);
+            }
+            self.cursors.schedule(member);
         }
     }
 
