@@ -1,8 +1,9 @@
-//! The two one-way pumps between the web edge and the mesh, and the translation between their
-//! words. Neither pump waits for the other: hub → mesh waits for the mesh alone (that is the
-//! back-pressure), mesh → hub never waits.
+//! The two ways between the web edge and the mesh, and the translation between their words. Neither
+//! waits for the other: what the mesh has no room for stays with the hub's rooms (that is the
+//! back-pressure), and what the mesh says the hub takes at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use cursormesh_mesh::proto::event::{self, Member, Message, MessageKind, Row};
@@ -10,8 +11,9 @@ use cursormesh_mesh::proto::identity::NameError;
 use cursormesh_mesh::proto::wire::OwnerId;
 use cursormesh_mesh::proto::{Event, Local, MemberId, NodeName, RoomName};
 use cursormesh_web::Hub;
-use cursormesh_web::cluster::{self, Outbound};
-use tokio::sync::{mpsc, watch};
+use cursormesh_web::cluster::{self, Outbound, Uplink};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use uuid::Uuid;
 
 /// What the web edge said and the mesh has no form for. Room names are checked where they come in,
@@ -28,38 +30,51 @@ impl Dropped {
     }
 }
 
-/// Tells the mesh what the hub says, until either ends, or until `stopped` says that what is
-/// waiting then is the last.
-pub(crate) async fn hub_to_mesh(
-    mut outbound: mpsc::Receiver<Outbound>,
-    local: mpsc::Sender<Local>,
-    mut stopped: watch::Receiver<bool>,
-    dropped: &Dropped,
-) {
-    let mut stopping = false;
-    loop {
-        let said = tokio::select! {
-            said = outbound.recv() => said,
-            _ = stopped.wait_for(|stopped| *stopped), if !stopping => {
-                stopping = true;
-                outbound.close();
-                continue;
-            }
+/// The way from the hub to the mesh: translated on the spot, by whoever says it.
+#[derive(Debug, Default)]
+pub(crate) struct ToMesh {
+    /// Empty until the mesh runs.
+    local: OnceLock<mpsc::Sender<Local>>,
+    dropped: Arc<Dropped>,
+}
+
+impl ToMesh {
+    /// A way that is full until it is [opened](Self::open).
+    pub(crate) fn new(dropped: Arc<Dropped>) -> Self {
+        Self {
+            local: OnceLock::new(),
+            dropped,
+        }
+    }
+
+    /// From now on what is said goes to `local`.
+    pub(crate) fn open(&self, local: mpsc::Sender<Local>) {
+        let _ = self.local.set(local);
+    }
+}
+
+/// What is said to one goes to the other; they share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Way(pub(crate) Arc<ToMesh>);
+
+impl Uplink for Way {
+    fn offer(&self, said: Outbound) -> Option<Outbound> {
+        let Some(local) = self.0.local.get() else {
+            return Some(said);
         };
-        let Some(said) = said else {
-            return;
+        let place = match local.try_reserve() {
+            Ok(place) => place,
+            Err(TrySendError::Full(())) => return Some(said),
+            Err(TrySendError::Closed(())) => return None,
         };
         match to_mesh(said) {
-            Ok(said) => {
-                if local.send(said).await.is_err() {
-                    return;
-                }
-            }
+            Ok(said) => place.send(said),
             Err(error) => {
-                dropped.to_mesh.fetch_add(1, Ordering::Relaxed);
+                self.0.dropped.to_mesh.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "a room with an impossible name was not told to the mesh");
             }
         }
+        None
     }
 }
 
@@ -365,36 +380,51 @@ mod tests {
         assert_eq!(back, items);
     }
 
-    #[tokio::test]
-    async fn an_impossible_room_is_counted_and_stops_nothing() {
-        let (hub, outbound) = mpsc::channel(4);
-        let (local, mut told) = mpsc::channel(4);
-        for room in ["", "lobby"] {
-            let said = Outbound::Interest {
-                room: room.to_owned(),
-                wanted: true,
-            };
-            hub.send(said).await.unwrap();
+    fn interest(room: &str) -> Outbound {
+        Outbound::Interest {
+            room: room.to_owned(),
+            wanted: true,
         }
-        drop(hub);
-        let dropped = Dropped::default();
-        let (_stop, stopped) = watch::channel(false);
-        hub_to_mesh(outbound, local, stopped, &dropped).await;
-        assert_eq!(dropped.to_mesh(), 1);
-        assert!(
-            matches!(told.recv().await, Some(Local::Interest { room, .. }) if room.as_str() == "lobby")
-        );
-        assert!(told.recv().await.is_none());
     }
 
-    #[tokio::test]
-    async fn a_stop_passes_on_what_waits_and_takes_no_more() {
-        let (hub, outbound) = mpsc::channel(4);
+    #[test]
+    fn an_impossible_room_is_counted_and_stops_nothing() {
         let (local, mut told) = mpsc::channel(4);
-        hub.send(Outbound::Join(member())).await.unwrap();
-        let (_stop, stopped) = watch::channel(true);
-        hub_to_mesh(outbound, local, stopped, &Dropped::default()).await;
-        assert!(matches!(told.recv().await, Some(Local::Join(_))));
-        assert!(hub.is_closed());
+        let dropped = Arc::new(Dropped::default());
+        let way = Way(Arc::new(ToMesh::new(dropped.clone())));
+        way.0.open(local);
+        assert!(way.offer(interest("")).is_none());
+        assert!(way.offer(interest("lobby")).is_none());
+        assert_eq!(dropped.to_mesh(), 1);
+        assert!(
+            matches!(told.try_recv(), Ok(Local::Interest { room, .. }) if room.as_str() == "lobby")
+        );
+        assert!(told.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_has_no_room_is_given_back_as_it_was() {
+        let (local, mut told) = mpsc::channel(1);
+        let way = Way(Arc::default());
+        let room = |said: Option<Outbound>| match said {
+            Some(Outbound::Interest { room, .. }) => room,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(room(way.offer(interest("early"))), "early");
+        way.0.open(local);
+        assert!(way.offer(interest("lobby")).is_none());
+        assert_eq!(room(way.offer(interest("late"))), "late");
+        told.try_recv().unwrap();
+        assert!(way.offer(interest("late")).is_none());
+    }
+
+    #[test]
+    fn without_a_mesh_everything_is_taken() {
+        let (local, told) = mpsc::channel(1);
+        let way = Way(Arc::default());
+        way.0.open(local);
+        drop(told);
+        assert!(way.offer(interest("lobby")).is_none());
+        assert!(way.offer(interest("lobby")).is_none());
     }
 }

@@ -1232,7 +1232,10 @@ mesh = "127.0.0.1:7172"
                 let setting = line.strip_prefix("# ").filter(|rest| {
                     keys::KEYS.iter().any(|key| {
                         let name = key.path.rsplit('.').next().unwrap();
-                        key.path.starts_with("web.") && rest.starts_with(&format!("{name} = "))
+                        // A key without default shows an example.
+                        key.path.starts_with("web.")
+                            && !key.default.is_empty()
+                            && rest.starts_with(&format!("{name} = "))
                             || key.path.starts_with("log.")
                                 && rest.starts_with(&format!("{name} = "))
                     })
@@ -1243,6 +1246,29 @@ mesh = "127.0.0.1:7172"
         let spelled = load(&uncommented, None, &Overrides::default()).unwrap();
         assert_eq!(plain.shared.web, spelled.shared.web);
         assert_eq!(plain.shared.log, spelled.shared.log);
+    }
+
+    #[test]
+    fn a_certificate_for_browsers_comes_with_its_key() {
+        let web = |keys: &str| {
+            load(
+                &format!("{TWO_NODES}\n[web]\n{keys}"),
+                None,
+                &Overrides::default(),
+            )
+        };
+        let alone = web("tls_key = \"web.key\"").unwrap_err().to_string();
+        assert!(
+            alone.contains("`web.tls_certificate`: is missing"),
+            "{alone}"
+        );
+        assert!(
+            alone.contains("remedy: give `web.tls_certificate`"),
+            "{alone}"
+        );
+        let both = web("tls_key = \"web.key\"\ntls_certificate = \"web.pem\"").unwrap();
+        let tls = both.shared.web.tls.unwrap();
+        assert!(tls.certificate.value.ends_with("web.pem"));
     }
 
     #[test]

@@ -17,18 +17,16 @@ use cursormesh_web::config::Secret;
 use cursormesh_web::tls::TlsError;
 use cursormesh_web::{BindError, Hub, Server};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::bridge::{self, Dropped};
+use crate::bridge::{self, Dropped, ToMesh, Way};
 use crate::cert::{self, Authority, CertError};
 use crate::config::{ConfigError, Located, NodeConfig, Origin, Tls, WebTls};
 use crate::directory::Directory;
 use crate::metrics;
 
-/// What the hub says to the mesh waits here; while it is full, browsers are not read.
-const OUTBOUND_CAPACITY: usize = 1024;
 /// A stop that takes longer than this is cut short. With the runtime's own end it stays below 5 s.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 /// A certificate that expires within this time is worth a warning: 30 days.
@@ -77,9 +75,9 @@ impl Node {
         warn_ahead(&config);
         let dropped = Arc::new(Dropped::default());
         let directory = Arc::new(Directory::new(&config, dropped.clone()));
-        let (outbound, said) = mpsc::channel(OUTBOUND_CAPACITY);
+        let to_mesh = Arc::new(ToMesh::new(dropped));
         let web = web_config(&config, secret, web_tls(&config)?);
-        let hub = Hub::new(&web, directory.clone(), outbound);
+        let hub = Hub::new(&web, directory.clone(), Way(to_mesh.clone()));
         let server = Server::bind(web, hub.clone(), directory.clone())
             .map_err(|error| web_error(&config, &error))?;
         let web_addrs = server.local_addrs();
@@ -104,11 +102,7 @@ impl Node {
         info!("open {} in a browser", urls.join(" or "));
 
         let (stop, stopped) = watch::channel(false);
-        let (stop_hub, hub_stopped) = watch::channel(false);
-        let to_mesh = tokio::spawn({
-            let (local, dropped) = (mesh.local(), dropped.clone());
-            async move { bridge::hub_to_mesh(said, local, hub_stopped, &dropped).await }
-        });
+        to_mesh.open(mesh.local());
         let events = mesh.events();
         let to_hub = tokio::spawn(async move {
             if let Some(events) = events {
@@ -118,9 +112,7 @@ impl Node {
         let running = Running {
             mesh,
             directory,
-            to_mesh,
             to_hub,
-            stop_hub,
         };
         let done = tokio::spawn(running.until(server, stopped));
         Ok(Self {
@@ -171,9 +163,7 @@ impl Drop for Node {
 struct Running {
     mesh: Mesh,
     directory: Arc<Directory>,
-    to_mesh: JoinHandle<()>,
     to_hub: JoinHandle<()>,
-    stop_hub: watch::Sender<bool>,
 }
 
 impl Running {
@@ -200,9 +190,7 @@ impl Running {
             // A panic inside has been printed; there is nothing left to wait for then.
             let _ = web.await;
         }
-        // What browsers said last still goes out; then the node leaves.
-        self.stop_hub.send_replace(true);
-        let _ = self.to_mesh.await;
+        // What browsers said last is with the mesh by now; then the node leaves.
         // Members that can come back are shown as away while their clients move to other nodes.
         self.mesh.leave(proto::GRACE).await;
         self.to_hub.abort();

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use uuid::Uuid;
 
 /// Who a member is.
@@ -179,6 +181,23 @@ pub struct RoomSummary {
     pub room: String,
     /// Members in it, on all nodes that are visible.
     pub count: usize,
+}
+
+/// Where a hub says what concerns the rest of the cluster.
+pub trait Uplink: Send + Sync + 'static {
+    /// Takes a word at once, in the order of the calls; gives it back if it has no room for now. Once
+    /// there is no cluster any more it takes everything and does nothing.
+    fn offer(&self, said: Outbound) -> Option<Outbound>;
+}
+
+/// A bounded channel; whoever drops its receiver leaves the hub alone.
+impl Uplink for mpsc::Sender<Outbound> {
+    fn offer(&self, said: Outbound) -> Option<Outbound> {
+        match self.try_send(said) {
+            Err(TrySendError::Full(said)) => Some(said),
+            Ok(()) | Err(TrySendError::Closed(_)) => None,
+        }
+    }
 }
 
 /// What any node can say without asking another: answers come from its own tables, at once.

@@ -16,10 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::cluster::{Cursor, Directory, Event, LeaveReason, Member, Outbound};
+use crate::cluster::{Cursor, Directory, Event, LeaveReason, Member, Uplink};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::protocol::Sample;
@@ -48,7 +47,7 @@ struct Inner {
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) directory: Arc<dyn Directory>,
-    pub(crate) outbound: mpsc::Sender<Outbound>,
+    pub(crate) uplink: Box<dyn Uplink>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) tokens: Tokens,
@@ -85,20 +84,16 @@ pub(crate) fn unix_ms() -> u64 {
 }
 
 impl Hub {
-    /// A hub without rooms. What local connections do goes to `outbound`, per room in the order
+    /// A hub without rooms. What local connections do goes to `uplink`, per room in the order
     /// interest, join, messages, leave, no interest. While it is full the rooms keep what they have
-    /// and pause their connections; once its receiver is dropped, rooms are local to the node.
-    pub fn new(
-        config: &Config,
-        directory: Arc<dyn Directory>,
-        outbound: mpsc::Sender<Outbound>,
-    ) -> Self {
+    /// and pause their connections.
+    pub fn new(config: &Config, directory: Arc<dyn Directory>, uplink: impl Uplink) -> Self {
         let metrics = Arc::new(Metrics::default());
         let budget = Budget::new(config.backlog_bytes_max, metrics.clone());
         let context = Context {
             config: config.clone(),
             directory,
-            outbound,
+            uplink: Box::new(uplink),
             metrics,
             budget: Arc::new(budget),
             tokens: Tokens::new(&config.resume_secrets),
@@ -302,11 +297,12 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
+    use tokio::sync::mpsc;
     use tokio::time::{sleep, timeout};
 
     use super::outbox::State;
     use super::*;
-    use crate::cluster::{NodeSummary, RoomSummary, User};
+    use crate::cluster::{NodeSummary, Outbound, RoomSummary, User};
     use crate::demo;
     use crate::websocket::close::Close;
 

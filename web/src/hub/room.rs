@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 use uuid::Uuid;
@@ -485,15 +484,11 @@ impl Room {
         let upstream = &mut delivery.upstream;
         while let Some(outbound) = upstream.pop_front() {
             let bytes = cost(&outbound);
-            match self.context.outbound.try_send(outbound) {
-                Err(TrySendError::Full(outbound)) => {
-                    upstream.push_front(outbound);
-                    return true;
-                }
-                Ok(()) | Err(TrySendError::Closed(_)) => {
-                    self.unsent.fetch_sub(bytes, Ordering::SeqCst);
-                }
+            if let Some(outbound) = self.context.uplink.offer(outbound) {
+                upstream.push_front(outbound);
+                return true;
             }
+            self.unsent.fetch_sub(bytes, Ordering::SeqCst);
         }
         if delivery.upstream_moves.is_empty() {
             return false;
@@ -511,10 +506,7 @@ impl Room {
                 })
                 .collect(),
         };
-        let full = matches!(
-            self.context.outbound.try_send(moves),
-            Err(TrySendError::Full(_))
-        );
+        let full = self.context.uplink.offer(moves).is_some();
         if !full {
             delivery.upstream_moves.clear();
         }
