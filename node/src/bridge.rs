@@ -243,6 +243,10 @@ fn to_hub(event: Event, hub: &Hub) {
                 .collect();
             hub.cursors(room.as_str(), items);
         }
+        Event::Watched {
+            room,
+            watched: true,
+        } => hub.watched(room.as_str()),
         Event::MovedAway { member, .. } => hub.moved_away(uuid(member)),
         Event::MessageRefused { room, sender } => hub.refused(room.as_str(), uuid(sender)),
         // What concerns links and nodes is in the mesh's own log and view.
@@ -250,7 +254,8 @@ fn to_hub(event: Event, hub: &Hub) {
         | Event::LinkDown { .. }
         | Event::Refused { .. }
         | Event::Membership { .. }
-        | Event::Visibility { .. } => {}
+        | Event::Visibility { .. }
+        | Event::Watched { watched: false, .. } => {}
     }
 }
 

@@ -105,6 +105,11 @@ impl cluster::Directory for Directory {
         Some(bridge::member_to_web(&member))
     }
 
+    fn is_watched(&self, room: &str) -> bool {
+        // Until the mesh runs it is asked for nothing.
+        self.view.get().is_none_or(|view| view.is_watched(room))
+    }
+
     fn nodes(&self) -> Vec<NodeSummary> {
         let summary = |node: &str, region: &str| NodeSummary {
             node: node.to_owned(),

@@ -210,6 +210,11 @@ pub trait Directory: Send + Sync + 'static {
     fn members(&self, room: &str) -> Vec<Member>;
     /// One member of a room; constant time.
     fn member(&self, room: &str, member: Uuid) -> Option<Member>;
+    /// Whether another node has clients in a room: if not, what local clients say to each other there
+    /// need not leave the node. When it becomes true, [`Hub::watched`](crate::Hub::watched) follows.
+    fn is_watched(&self, _room: &str) -> bool {
+        true
+    }
     /// This node first, then the other nodes that are there, nearest first.
     fn nodes(&self) -> Vec<NodeSummary>;
     /// How many members a room has; constant time.

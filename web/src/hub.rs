@@ -174,7 +174,14 @@ impl Hub {
         }
     }
 
-    /// The answer to [`Outbound::Replay`]: what was said after the positions asked for, ascending per
+    /// Another node has its first client in a room: it wants to know where everybody here is.
+    pub fn watched(&self, room: &str) {
+        if let Some(room) = self.room(room) {
+            room.watched();
+        }
+    }
+
+    /// The answer to [`Outbound::Replay`](crate::cluster::Outbound::Replay): what was said after the positions asked for, ascending per
     /// origin, and whether that is all.
     pub fn replayed(&self, ticket: u64, items: Vec<(String, Event)>, complete: bool) {
         let room = self

@@ -763,6 +763,7 @@ impl<E: Engine> Driver<E> {
             | Event::Head { .. }
             | Event::Replayed { .. }
             | Event::MessageRefused { .. }
+            | Event::Watched { .. }
             | Event::Cursors { .. } => {
                 trace!(%node, ?event, "event");
                 return;

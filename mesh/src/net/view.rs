@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 
 use crate::proto::event::{Member, User};
 use crate::proto::{ConnId, Event, MemberId, NodeName, Overview, RoomName};
@@ -18,6 +18,8 @@ use crate::proto::{ConnId, Event, MemberId, NodeName, Overview, RoomName};
 #[derive(Debug)]
 pub struct View {
     rooms: DashMap<RoomName, BTreeMap<MemberId, Arc<Member>>>,
+    /// Rooms in which other nodes have clients.
+    watched: DashSet<RoomName>,
     members: AtomicUsize,
     overview: RwLock<Arc<Overview>>,
     asked: AtomicBool,
@@ -102,6 +104,7 @@ impl View {
     pub(super) fn new(overview: Overview) -> Self {
         Self {
             rooms: DashMap::new(),
+            watched: DashSet::new(),
             members: AtomicUsize::new(0),
             overview: RwLock::new(Arc::new(overview)),
             asked: AtomicBool::new(false),
@@ -113,6 +116,11 @@ impl View {
     /// How many members a room has, on all nodes. Takes the same time for any room.
     pub fn count(&self, room: &RoomName) -> usize {
         self.rooms.get(room).map_or(0, |members| members.len())
+    }
+
+    /// Whether another node has clients in a room. The name need not be a valid one.
+    pub fn is_watched(&self, room: &str) -> bool {
+        self.watched.contains(room)
     }
 
     /// How many rooms have members.
@@ -243,6 +251,18 @@ impl View {
                 if emptied {
                     self.rooms.remove_if(room, |_, members| members.is_empty());
                 }
+            }
+            Event::Watched {
+                room,
+                watched: true,
+            } => {
+                self.watched.insert(room.clone());
+            }
+            Event::Watched {
+                room,
+                watched: false,
+            } => {
+                self.watched.remove(room);
             }
             Event::MovedAway { .. }
             | Event::Messages { .. }

@@ -439,4 +439,13 @@ pub enum Event {
         /// Shown (true) or hidden (false).
         visible: bool,
     },
+    /// The first other node began to watch a room, or the last one ended. Emitted before that node is
+    /// told that its watching is known. While nobody watches, messages and positions of the room's
+    /// local members need not be said to the core; positions are to be said once somebody does.
+    Watched {
+        /// The room.
+        room: RoomName,
+        /// Begun (true) or ended (false).
+        watched: bool,
+    },
 }

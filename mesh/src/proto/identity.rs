@@ -69,6 +69,12 @@ impl RoomName {
     }
 }
 
+impl std::borrow::Borrow<str> for RoomName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 macro_rules! checked_name {
     ($type:ty) => {
         impl fmt::Debug for $type {

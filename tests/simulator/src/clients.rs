@@ -48,6 +48,8 @@ pub(crate) struct Attachment {
     pub(crate) changed_at: u64,
     /// The number of the last cursor position sent here, and when; zero for none.
     pub(crate) cursor: (u64, u64),
+    /// It was not said to the core yet.
+    unsaid: bool,
     /// Whether a broken connection counts as a reason for a time-out.
     pub(crate) broke: bool,
 }
@@ -244,6 +246,7 @@ impl World {
             state,
             changed_at: now,
             cursor: (0, 0),
+            unsaid: false,
             broke: false,
         });
         self.watch(node, &room);
@@ -388,15 +391,35 @@ impl World {
             return;
         };
         attachment.cursor = (count, now);
-        #[allow(clippy::cast_precision_loss)]
-        let cursor = Cursor {
-            member,
-            time_ms: u16::try_from(now / MS % 65_536).unwrap_or(0),
-            x: count as f32,
-            y: 0.0,
-        };
-        let items = vec![cursor];
-        self.local(node, Local::Cursors { room, items });
+        attachment.unsaid = true;
+        if self.nodes[node].mirror.watched.contains(&room) {
+            let items = vec![cursor(member, count, now)];
+            if let Some((_, attachment, _)) = self.newest_open(member) {
+                attachment.unsaid = false;
+            }
+            self.local(node, Local::Cursors { room, items });
+        }
+    }
+
+    /// The positions of members at a node that its hub kept while nobody watched.
+    pub(crate) fn unsaid_positions(
+        &mut self,
+        node: usize,
+        life: u32,
+        room: &RoomName,
+    ) -> Vec<Cursor> {
+        let now = self.now;
+        let members = self.clients.members.iter_mut();
+        let here = members.filter(|(_, client)| client.room == *room);
+        here.filter_map(|(member, client)| {
+            let attachment = client.attachments.last_mut()?;
+            let (count, at) = attachment.cursor;
+            let is_here = attachment.node == node && attachment.life == life;
+            let is_new =
+                is_here && attachment.is_there(now) && std::mem::take(&mut attachment.unsaid);
+            is_new.then(|| cursor(*member, count, at))
+        })
+        .collect()
     }
 
     /// A member sends a message of so many bytes.
@@ -452,7 +475,10 @@ impl World {
             payload: payload.into(),
         };
         let items = vec![message];
-        self.local(node, Local::Messages { room, items });
+        // A hub keeps to itself what nobody elsewhere wants, but for events, which are replayed.
+        if kind == MessageKind::Event || self.nodes[node].mirror.watched.contains(&room) {
+            self.local(node, Local::Messages { room, items });
+        }
     }
 
     /// A connection without a member enters a room at a node.
@@ -592,6 +618,17 @@ impl World {
         let up = process.core.is_some() && !process.paused && !process.leaving;
         let usable = newest.stage == Stage::Open && process.life == newest.life && up;
         usable.then_some((newest.node, newest, state))
+    }
+}
+
+/// A position: how often the member has moved.
+fn cursor(member: MemberId, count: u64, at: u64) -> Cursor {
+    #[allow(clippy::cast_precision_loss)]
+    Cursor {
+        member,
+        time_ms: u16::try_from(at / MS % 65_536).unwrap_or(0),
+        x: count as f32,
+        y: 0.0,
     }
 }
 

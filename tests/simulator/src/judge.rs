@@ -47,6 +47,8 @@ pub(crate) struct Mirror {
     newest: BTreeMap<NodeName, u64>,
     /// Nodes whose rows are shown.
     pub(crate) visible: BTreeSet<NodeName>,
+    /// Rooms that other nodes watch.
+    pub(crate) watched: BTreeSet<RoomName>,
     /// How often SWIM's verdict on each node changed.
     pub(crate) verdicts: BTreeMap<NodeName, (u32, u32)>,
 }
@@ -397,6 +399,20 @@ impl World {
                 for cursor in items {
                     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                     self.judge_cursor(index, cursor.member, cursor.x as u64);
+                }
+            }
+            Event::Watched { room, watched } => {
+                let known = &mut self.nodes[index].mirror.watched;
+                let changes = if watched {
+                    known.insert(room.clone())
+                } else {
+                    known.remove(&room)
+                };
+                if !changes {
+                    self.violation(format!("{name}: watching of {room} changed to what it was"));
+                }
+                if watched {
+                    self.tell_positions_soon(index, room);
                 }
             }
             Event::Membership { node, alive } => self.judge_verdict(index, &node, alive),

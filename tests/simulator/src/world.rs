@@ -93,6 +93,7 @@ enum Due {
     Path(u64),
     Left(usize, u32),
     Interest(usize, u32, RoomName),
+    Watched(usize, u32, RoomName),
     Ghosts {
         node: usize,
         boots: Vec<u64>,
@@ -555,6 +556,12 @@ impl World {
         self.at(self.now + MS, Due::Interest(node, life, room));
     }
 
+    /// In a moment the hub says where everybody in a room is.
+    pub(crate) fn tell_positions_soon(&mut self, node: usize, room: RoomName) {
+        let life = self.nodes[node].life;
+        self.at(self.now + MS, Due::Watched(node, life, room));
+    }
+
     pub(crate) fn note(&self, text: impl FnOnce() -> String) {
         if self.trace {
             let (seconds, micros) = (self.now / SECOND, self.now % SECOND);
@@ -608,6 +615,10 @@ impl World {
                     .interest
                     .contains_key(&(node, life, room.clone()));
                 self.give(node, life, Input::Local(Local::Interest { room, wanted }));
+            }
+            Due::Watched(node, life, room) => {
+                let items = self.unsaid_positions(node, life, &room);
+                self.give(node, life, Input::Local(Local::Cursors { room, items }));
             }
             Due::Ghosts { node, boots, since } => self.check_ghosts(node, &boots, since),
         }

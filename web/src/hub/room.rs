@@ -99,6 +99,8 @@ enum Item {
     },
     /// Joins that wait for others to say where their events begin have waited enough.
     Ask,
+    /// Another node began to watch: what was kept from the cluster goes with this flush.
+    Watched,
     Outbound(Outbound),
 }
 
@@ -479,18 +481,32 @@ impl Room {
         }
     }
 
-    /// Gives the cluster what it takes; true if something is left.
+    /// Another node has its first client here.
+    pub(super) fn watched(self: &Arc<Self>) {
+        self.queue(|pending, _| pending.items.push(Item::Watched));
+    }
+
+    /// Gives the cluster what it takes; true if something is left. While no other node watches, it does
+    /// not get what clients only say to each other; their positions are kept until one does.
     fn hand_on(&self, delivery: &mut Delivery) -> bool {
         let upstream = &mut delivery.upstream;
+        if upstream.is_empty() && delivery.upstream_moves.is_empty() {
+            return false;
+        }
+        let is_watched = self.context.directory.is_watched(&self.name);
         while let Some(outbound) = upstream.pop_front() {
             let bytes = cost(&outbound);
+            if !is_watched && matches!(outbound, Outbound::Messages { .. }) {
+                self.unsent.fetch_sub(bytes, Ordering::SeqCst);
+                continue;
+            }
             if let Some(outbound) = self.context.uplink.offer(outbound) {
                 upstream.push_front(outbound);
                 return true;
             }
             self.unsent.fetch_sub(bytes, Ordering::SeqCst);
         }
-        if delivery.upstream_moves.is_empty() {
+        if delivery.upstream_moves.is_empty() || !is_watched {
             return false;
         }
         let moves = Outbound::Cursors {
@@ -844,6 +860,7 @@ impl Delivery {
                     }
                 }
                 Item::Ask => self.ask(now),
+                Item::Watched => {}
             }
         }
         self.queue_messages(room, &mut local);

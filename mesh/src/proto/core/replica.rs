@@ -523,10 +523,15 @@ impl Core {
 
     /// A node has its first connection in a room: tell it where things are.
     pub(super) fn watched(&mut self, node: &NodeName, room: &RoomName) {
-        self.watchers
-            .entry(room.clone())
-            .or_default()
-            .insert(node.clone());
+        let nodes = self.watchers.entry(room.clone()).or_default();
+        let is_first = nodes.is_empty();
+        nodes.insert(node.clone());
+        if is_first {
+            self.emit(Event::Watched {
+                room: room.clone(),
+                watched: true,
+            });
+        }
         self.send_head(node, room);
         if self.holds(Rule::CurrentCursorsAreSent) {
             self.send_current_cursors(node, room);
@@ -538,6 +543,10 @@ impl Core {
             nodes.remove(node);
             if nodes.is_empty() {
                 self.watchers.remove(room);
+                self.emit(Event::Watched {
+                    room: room.clone(),
+                    watched: false,
+                });
             }
         }
         if let Some(peer) = self.peers.get_mut(node) {
