@@ -197,6 +197,11 @@ export interface Room<State = unknown, EventMap extends object = Record<string, 
     readonly me: Me<State>;
     /** Everyone else: oldest first, and a new array whenever something changed. */
     readonly others: readonly Member<State>[];
+    /**
+     * How many are in the room, this client included. In a room of more than 500 that is more than `others`
+     * lists: of the rest the server tells once they move, say something or change their state.
+     */
+    readonly count: number;
     readonly cursors: Cursors<State>;
     readonly presence: {
         on<Name extends keyof PresenceEvents>(name: Name, fn: (event: PresenceEvents<State>[Name]) => void): Unsubscribe;

@@ -423,11 +423,22 @@ pub(crate) fn event(
 }
 
 /// One page of a snapshot; `members` are JSON objects, separated by commas.
-pub(crate) fn snapshot(room: &str, version: u64, members: &str, more: bool) -> String {
-    format!(
-        "{{\"type\":\"snapshot\",\"room\":{},\"version\":\"{version}\",\"members\":[{members}],\"more\":{more}}}",
+pub(crate) fn snapshot(
+    room: &str,
+    version: u64,
+    members: &str,
+    more: bool,
+    unlisted: usize,
+) -> String {
+    let mut text = format!(
+        "{{\"type\":\"snapshot\",\"room\":{},\"version\":\"{version}\",\"members\":[{members}],\"more\":{more}",
         json(room)
-    )
+    );
+    if unlisted > 0 {
+        append(&mut text, format_args!(",\"unlisted\":{unlisted}"));
+    }
+    text.push('}');
+    text
 }
 
 /// What changed in a room; the lists are JSON objects, separated by commas.
@@ -454,7 +465,7 @@ impl Changes {
     }
 
     /// `{"type":"presence",…}`.
-    pub(crate) fn presence(&self, room: &str, version: u64) -> String {
+    pub(crate) fn presence(&self, room: &str, version: u64, unlisted: Option<usize>) -> String {
         let mut text = format!(
             "{{\"type\":\"presence\",\"room\":{},\"version\":\"{version}\"",
             json(room)
@@ -466,6 +477,9 @@ impl Changes {
         ];
         for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
             append(&mut text, format_args!(",\"{name}\":[{list}]"));
+        }
+        if let Some(unlisted) = unlisted {
+            append(&mut text, format_args!(",\"unlisted\":{unlisted}"));
         }
         text.push('}');
         text

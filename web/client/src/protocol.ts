@@ -65,6 +65,8 @@ export interface Snapshot {
   version: string;
   members: WireMember[];
   more: boolean;
+  /** How many more there are. */
+  unlisted?: number;
 }
 
 export interface Presence {
@@ -74,6 +76,8 @@ export interface Presence {
   joined?: WireMember[];
   updated?: WireMember[];
   left?: { id: string; reason: LeaveReason }[];
+  /** As in a snapshot; left out if it is as before. */
+  unlisted?: number;
 }
 
 export interface EventMessage {

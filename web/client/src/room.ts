@@ -95,6 +95,10 @@ export class RoomCore implements Room<Fields, Fields> {
   /** What arrived before the list was complete. */
   #early: (EventMessage | PositionsMessage)[] = [];
   #others: readonly Member<Fields>[] = [];
+  /** Members that are not listed. */
+  #unlisted = 0;
+  /** Whether this one is. */
+  #listed = false;
   readonly #views = new WeakMap<WireMember, Member<Fields>>();
 
   #token: string | null = null;
@@ -185,6 +189,10 @@ export class RoomCore implements Room<Fields, Fields> {
 
   get others(): readonly Member<Fields>[] {
     return this.#others;
+  }
+
+  get count(): number {
+    return this.#others.length + this.#unlisted + (this.#listed ? 1 : 0);
   }
 
   get status(): Status {
@@ -386,6 +394,8 @@ export class RoomCore implements Room<Fields, Fields> {
     }
     this.#pages = null;
     this.#version = page.version;
+    this.#unlisted = page.unlisted ?? 0;
+    this.#listed = false;
     const before = this.#members;
     const changes = this.#take(members, (others) => applySnapshot(before, others));
     const listed = new Set(members.map(({ id }) => id));
@@ -413,6 +423,11 @@ export class RoomCore implements Room<Fields, Fields> {
   #diff(diff: Presence): void {
     if (!isAfter(diff.version, this.#version)) return;
     this.#version = diff.version;
+    const { unlisted = this.#unlisted } = diff;
+    if (unlisted !== this.#unlisted) {
+      this.#unlisted = unlisted;
+      this.#room.emit("others", this.#others);
+    }
     const changed = [...(diff.joined ?? []), ...(diff.updated ?? [])];
     this.#apply(this.#take(changed, (others) => applyDiff(this.#members, diff.left ?? [], others)), false);
     for (const { id } of diff.left ?? []) this.#former.delete(id);
@@ -426,7 +441,7 @@ export class RoomCore implements Room<Fields, Fields> {
       this.#table.announce(member.alias, member.id);
       // Not away: somebody has it, another page of ours or not.
       if (!member.away) this.#former.delete(member.id);
-      if (member.id === this.#self?.id) this.#self = member;
+      if (member.id === this.#self?.id) [this.#self, this.#listed] = [member, true];
       else if (!this.#former.has(member.id)) others.push(member);
     }
     const [members, changes] = apply(others);
@@ -441,7 +456,7 @@ export class RoomCore implements Room<Fields, Fields> {
       for (const change of changes) this.#tellChange(change, initial);
       this.#room.emit("others", this.#others);
     }
-    if (this.#cursorWaits && this.#others.length > 0) this.#cursorPacer.request();
+    if (this.#cursorWaits && this.count > 1) this.#cursorPacer.request();
   }
 
   #tellChange(change: Change, initial: boolean): void {
@@ -536,7 +551,7 @@ export class RoomCore implements Room<Fields, Fields> {
     if (!position || this.#phase === "ended") return;
     this.#cursor = position;
     this.#cursorWaits = true;
-    if (this.#phase === "joined" && this.#others.length > 0) this.#cursorPacer.request();
+    if (this.#phase === "joined" && this.count > 1) this.#cursorPacer.request();
   }
 
   #sendCursor(): void {
@@ -544,7 +559,7 @@ export class RoomCore implements Room<Fields, Fields> {
     const cursor = this.#cursor;
     if (!link || !cursor || !this.#cursorWaits || this.#phase !== "joined" || this.#number === null) return;
     // Nobody to see it; it goes when somebody comes.
-    if (this.#others.length === 0) return;
+    if (this.count < 2) return;
     if (link.buffered > CURSOR_BUFFER_BYTES) return this.#cursorPacer.request();
     this.#cursorWaits = false;
     if (binary) link.sendBytes(encodeCursor(this.#number, [cursor]));

@@ -158,6 +158,10 @@ describe("fixtures", () => {
     assert.equal(client.latency(), 0);
     socket.say(message("presence_left", "presence"));
     assert.equal(room.others.length, 1);
+    socket.say(message("presence_unlisted", "presence"));
+    assert.equal(room.count, 2 + 4501);
+    socket.say(message("snapshot_unlisted", "snapshot"));
+    assert.equal(room.count, 4500, "itself is one of them");
     socket.say(message("left_kicked", "left"));
     assert.equal(room.joined, false);
     assert.deepEqual(world.errors, []);

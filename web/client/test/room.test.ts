@@ -46,6 +46,30 @@ describe("joining", () => {
     assert.notEqual(client.room("lobby"), room);
   });
 
+  test("members that are not listed are counted, this one too", async () => {
+    const world = new World();
+    const room = world.client().room("lobby");
+    const counts: number[] = [];
+    room.on("others", () => counts.push(room.count));
+    world.socket.welcome();
+    const [me, a, b] = [member("me"), member("a"), member("b")];
+    world.socket.say(
+      { type: "joined", room: "lobby", number: 1, self: me, token: "T", token_ms: 1, outcome: "new", positions: {} },
+      { type: "snapshot", room: "lobby", version: "5", members: [a], more: false, unlisted: 7 },
+    );
+    assert.equal(room.count, 8);
+    world.socket.say(
+      { type: "presence", room: "lobby", version: "6", unlisted: 9 },
+      { type: "presence", room: "lobby", version: "7", joined: [b, me], unlisted: 7 },
+      { type: "presence", room: "lobby", version: "8", left: [{ id: a.id, reason: "closed" }], unlisted: 0 },
+    );
+    assert.equal(room.count, 2);
+    assert.deepEqual(ids(room.others), [b.id]);
+    assert.equal(counts.at(-1), 2);
+    assert.ok(counts.includes(10));
+    assert.deepEqual(world.errors, []);
+  });
+
   test("pages are put together; nothing shows before the last", async () => {
     const world = new World();
     const room = world.client().room("lobby");

@@ -237,7 +237,8 @@ impl Audience {
         positions: Positions,
         context: Arc<Context>,
     ) -> Self {
-        let roster = Roster::new(room.clone(), members);
+        let mut roster = Roster::new(room.clone(), members);
+        positions.members().for_each(|member| roster.list(member));
         Self {
             interval_ms: interval_ms(roster.len(), context.ticker.tick()),
             room,
@@ -330,6 +331,7 @@ impl Audience {
 
     /// A member is at a new position.
     pub(super) fn moved(&mut self, member: Uuid, sample: Sample) {
+        self.roster.list(member);
         self.positions.set(member, sample);
     }
 
@@ -338,7 +340,10 @@ impl Audience {
         if self.sessions.is_empty() {
             return;
         }
-        self.tell();
+        self.roster.list(event.sender);
+        if self.roster.is_pending(event.sender) {
+            self.tell();
+        }
         let Some(bytes) = self.event_frame(origin, event) else {
             self.context.metrics.messages_dropped.malformed.increment();
             return;
@@ -417,11 +422,16 @@ impl Audience {
             .collect()
     }
 
-    /// Sends what changed, and completes joins.
-    pub(super) fn flush(&mut self, heads: &Heads) {
-        self.tell();
+    /// Sends what changed, and completes joins. Gives when it is to be called again if nothing else
+    /// happens.
+    pub(super) fn flush(&mut self, heads: &Heads, now: Instant) -> Option<Instant> {
+        let due = self.roster.diff_due(now).filter(|due| *due > now);
+        if due.is_none() {
+            self.tell();
+        }
         self.complete_joins(heads);
         self.send_moved();
+        due
     }
 
     /// The connection took what waited for it. With `anew` it missed diffs.
@@ -434,7 +444,6 @@ impl Audience {
             return;
         };
         if anew {
-            self.tell();
             self.begin_pages(index);
         }
         self.proceed(index);
@@ -454,7 +463,7 @@ impl Audience {
 
     /// Sends the diffs since the last version, and the pressure if the size of the room changed it.
     fn tell(&mut self) {
-        for Diff { text, members } in self.roster.take_diffs() {
+        for Diff { text, members } in self.roster.take_diffs(Instant::now()) {
             let bytes = self.context.budget.share(frame::text(&text));
             for session in &mut self.sessions {
                 match &mut session.stage {
@@ -594,7 +603,9 @@ impl Audience {
                 return;
             }
             let bytes_max = session.outbox.bytes_max() / 4;
-            let page = self.roster.page(paging.after, paging.version, bytes_max);
+            let page = self
+                .roster
+                .page(session.member, paging.after, paging.version, bytes_max);
             session.outbox.say(&page.text);
             if page.last.is_some() {
                 paging.after = page.last;

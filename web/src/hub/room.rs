@@ -66,6 +66,8 @@ struct Pending {
     /// Counts entries and exits, so that a timer sees whether the room was empty all along.
     generation: u64,
     flush_due: bool,
+    /// When the room is flushed whatever happens until then.
+    again: Option<Instant>,
     last_flush: Option<Instant>,
 }
 
@@ -135,6 +137,8 @@ struct Delivery {
     /// Where the origins' events stand.
     heads: Heads,
     stranger_check_due: bool,
+    /// When the room is to be flushed if nothing else happens: changes are told together then.
+    flush_again: Option<Instant>,
 }
 
 /// A local connection.
@@ -445,6 +449,16 @@ impl Room {
         self.context.ticker.flush_at(due, self.number, self.clone());
     }
 
+    /// Flushes at `due` what waits until then, unless that is arranged already.
+    fn flush_again_at(self: &Arc<Self>, due: Instant) {
+        let mut pending = self.pending();
+        if pending.again.is_none() {
+            pending.again = Some(due);
+            drop(pending);
+            self.flush_at(due);
+        }
+    }
+
     /// Sends on what is pending.
     pub(crate) fn flush(self: &Arc<Self>) {
         let now = Instant::now();
@@ -453,6 +467,7 @@ impl Room {
         let (items, moves) = {
             let mut pending = self.pending();
             pending.flush_due = false;
+            pending.again = pending.again.filter(|due| *due > now);
             pending.last_flush = Some(now);
             pending.downstream = 0;
             (
@@ -466,6 +481,7 @@ impl Room {
         let strangers = delivery.flush(&self.name, items, moves, now, &self.context.budget);
         let check = strangers && !std::mem::replace(&mut delivery.stranger_check_due, strangers);
         let stuck = self.hand_on(&mut delivery);
+        let again = delivery.flush_again.take();
         drop(delivery);
         self.context.budget.relieve();
         self.update_pause();
@@ -475,6 +491,9 @@ impl Room {
             if !std::mem::replace(&mut pending.flush_due, true) {
                 self.flush_at(self.context.ticker.next_flush(now));
             }
+        }
+        if let Some(due) = again {
+            self.flush_again_at(due);
         }
         if check {
             self.check_strangers_at(now + self.context.config.stranger_timeout);
@@ -884,7 +903,7 @@ impl Delivery {
             }
         }
         if let Some(audience) = &mut self.audience {
-            audience.flush(&self.heads);
+            self.flush_again = audience.flush(&self.heads, now);
         }
         if !bytes.is_empty() {
             self.send(first, budget.share(bytes), &told);

@@ -3,6 +3,11 @@
 //!
 //! Everything in it comes from what the cluster shows, local members included, so that there is one
 //! path for all. A member's JSON is made once, when it changes.
+//!
+//! Telling everybody of everybody costs as many bytes as the square of the members. So a room tells of
+//! its first [`LISTED_MAX`] members as they come, and of a later one when it does something that others
+//! see: it moves, says something, or changes its state. Of the rest clients know the number. And changes
+//! are told together: at once in a small room, every so often in a larger one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -20,6 +25,14 @@ use crate::protocol::{self, Changes};
 const ALIAS_REST: Duration = Duration::from_secs(30);
 /// Members in one page of a snapshot, and changes in one diff.
 const PAGE_MEMBERS_MAX: usize = 200;
+/// Members of which everybody is told, whatever they do.
+const LISTED_MAX: usize = 500;
+/// The least time between two diffs, by members of the room.
+const DIFF_EVERY: [(usize, Duration); 3] = [
+    (100, Duration::ZERO),
+    (1000, Duration::from_millis(100)),
+    (usize::MAX, Duration::from_millis(500)),
+];
 
 /// The members of one room.
 #[derive(Debug)]
@@ -29,12 +42,21 @@ pub(super) struct Roster {
     members: BTreeMap<Uuid, Entry>,
     aliases: Aliases,
     changed: BTreeMap<Uuid, Change>,
+    /// How many of the members clients are told of, or will be with the next diff.
+    listed: usize,
+    /// How many clients were told that they are not told of.
+    told_unlisted: usize,
+    told_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Entry {
     alias: u16,
     json: Bytes,
+    /// Clients are told of it, or will be with the next diff.
+    listed: bool,
+    /// What makes a change one of its node rather than its own.
+    circumstances: (u32, bool),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +90,16 @@ impl Roster {
             members: BTreeMap::new(),
             aliases: Aliases::default(),
             changed: BTreeMap::new(),
+            listed: 0,
+            told_unlisted: 0,
+            told_at: None,
         };
         let now = Instant::now();
         for member in members {
             roster.put(&member, now);
         }
         roster.changed.clear();
+        roster.told_unlisted = roster.unlisted();
         roster
     }
 
@@ -87,13 +113,51 @@ impl Roster {
         self.version
     }
 
-    /// What stands for a member in cursor frames; `None` if it is not here, or if all aliases are in
-    /// use.
+    /// What stands for a member in cursor frames; `None` if clients are not told of it (yet), or if all
+    /// aliases are in use.
     pub(super) fn alias(&self, member: Uuid) -> Option<u16> {
         self.members
             .get(&member)
+            .filter(|entry| entry.listed && entry.alias != NO_ALIAS)
             .map(|entry| entry.alias)
-            .filter(|alias| *alias != NO_ALIAS)
+            .filter(|_| !self.is_pending(member))
+    }
+
+    /// Whether clients are told of a member with the next diff, and not before.
+    pub(super) fn is_pending(&self, member: Uuid) -> bool {
+        !self.changed.is_empty() && self.changed.get(&member) == Some(&Change::Joined)
+    }
+
+    /// A member does something that others see: clients are to be told of it if they were not.
+    pub(super) fn list(&mut self, member: Uuid) {
+        if self.listed == self.members.len() {
+            return;
+        }
+        if let Some(entry) = self.members.get_mut(&member)
+            && !entry.listed
+        {
+            entry.listed = true;
+            self.listed += 1;
+            self.changed.insert(member, Change::Joined);
+        }
+    }
+
+    /// When the next diff may be; `None` if nothing changed.
+    pub(super) fn diff_due(&self, now: Instant) -> Option<Instant> {
+        if self.changed.is_empty() && self.unlisted() == self.told_unlisted {
+            return None;
+        }
+        let every = DIFF_EVERY
+            .iter()
+            .find(|(most, _)| self.members.len() <= *most)
+            .map_or(Duration::ZERO, |(_, every)| *every);
+        // After a quiet time it may be at once.
+        Some(self.told_at.map_or(now, |told_at| told_at + every))
+    }
+
+    /// How many members clients are not told of.
+    pub(super) fn unlisted(&self) -> usize {
+        self.members.len() - self.listed
     }
 
     /// A member's JSON.
@@ -110,16 +174,30 @@ impl Roster {
     pub(super) fn put(&mut self, member: &Member, now: Instant) {
         let known = self.members.get(&member.id);
         let alias = known.map_or_else(|| self.aliases.take(now), |entry| entry.alias);
-        let change = match (known, self.changed.get(&member.id)) {
-            (None, _) | (Some(_), Some(Change::Joined)) => Change::Joined,
-            (Some(_), _) => Change::Updated,
-        };
+        let circumstances = (member.epoch, member.away);
+        let was_listed = known.is_some_and(|entry| entry.listed);
+        // Also a later one, if it changed by its own doing.
+        let lists = was_listed
+            || known.map_or(self.listed < LISTED_MAX, |entry| {
+                entry.circumstances == circumstances
+            });
         let entry = Entry {
             alias,
             json: to_json(member, alias),
+            listed: lists,
+            circumstances,
+        };
+        self.members.insert(member.id, entry);
+        if !lists {
+            return;
+        }
+        self.listed += usize::from(!was_listed);
+        let change = if was_listed && !self.is_pending(member.id) {
+            Change::Updated
+        } else {
+            Change::Joined
         };
         self.changed.insert(member.id, change);
-        self.members.insert(member.id, entry);
     }
 
     /// A member is gone.
@@ -128,6 +206,10 @@ impl Roster {
             return;
         };
         self.aliases.free(entry.alias, now);
+        if !entry.listed {
+            return;
+        }
+        self.listed -= 1;
         if self.changed.get(&member) == Some(&Change::Joined) {
             // Nobody was told that it came.
             self.changed.remove(&member);
@@ -137,8 +219,20 @@ impl Roster {
     }
 
     /// What changed since the last version, each part a version of its own.
-    pub(super) fn take_diffs(&mut self) -> Vec<Diff> {
+    pub(super) fn take_diffs(&mut self, now: Instant) -> Vec<Diff> {
         let mut diffs = Vec::new();
+        self.list_rest();
+        let unlisted = self.unlisted();
+        let is_other = std::mem::replace(&mut self.told_unlisted, unlisted) != unlisted;
+        let unlisted = (unlisted > 0 || is_other).then_some(unlisted);
+        if is_other && self.changed.is_empty() {
+            self.version += 1;
+            let text = Changes::default().presence(&self.room, self.version, unlisted);
+            diffs.push(Diff {
+                text,
+                members: Vec::new(),
+            });
+        }
         let mut rest = std::mem::take(&mut self.changed).into_iter().peekable();
         while rest.peek().is_some() {
             let mut changes = Changes::default();
@@ -154,17 +248,43 @@ impl Roster {
                 }
             }
             self.version += 1;
-            let text = changes.presence(&self.room, self.version);
+            let text = changes.presence(&self.room, self.version, unlisted);
             diffs.push(Diff { text, members });
+        }
+        if !diffs.is_empty() {
+            self.told_at = Some(now);
         }
         diffs
     }
 
+    /// When there is room for them again, the members that were only counted are listed, too.
+    fn list_rest(&mut self) {
+        if self.unlisted() == 0 || self.members.len() > LISTED_MAX {
+            return;
+        }
+        for (id, entry) in &mut self.members {
+            if !std::mem::replace(&mut entry.listed, true) {
+                self.changed.insert(*id, Change::Joined);
+            }
+        }
+        self.listed = self.members.len();
+    }
+
     /// The members after `after`, of at most `bytes_max` unless it is one, as a page of a snapshot
-    /// that began at `version`.
-    pub(super) fn page(&self, after: Option<Uuid>, version: u64, bytes_max: usize) -> Page {
+    /// that began at `version`. Those that the next diff tells of are not in it, but for the `reader`.
+    pub(super) fn page(
+        &self,
+        reader: Uuid,
+        after: Option<Uuid>,
+        version: u64,
+        bytes_max: usize,
+    ) -> Page {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut rest = self.members.range((from, Bound::Unbounded)).peekable();
+        let mut rest = self
+            .members
+            .range((from, Bound::Unbounded))
+            .filter(|(id, entry)| entry.listed && (**id == reader || !self.is_pending(**id)))
+            .peekable();
         let mut members = String::new();
         let mut last = None;
         let mut count = 0;
@@ -181,7 +301,7 @@ impl Roster {
         }
         let more = rest.peek().is_some();
         Page {
-            text: protocol::snapshot(&self.room, version, &members, more),
+            text: protocol::snapshot(&self.room, version, &members, more, self.told_unlisted),
             last: last.filter(|_| more),
         }
     }
@@ -196,7 +316,8 @@ impl Roster {
                 None => changes.add_left(*member, LeaveReason::Closed),
             }
         }
-        changes.presence(&self.room, self.version)
+        let unlisted = Some(self.told_unlisted).filter(|unlisted| *unlisted > 0);
+        changes.presence(&self.room, self.version, unlisted)
     }
 }
 
@@ -267,6 +388,11 @@ impl From<HashMap<Uuid, protocol::Sample>> for Positions {
 }
 
 impl Positions {
+    /// Whose positions are known.
+    pub(super) fn members(&self) -> impl Iterator<Item = Uuid> {
+        self.placed.keys().copied()
+    }
+
     /// A member is at a new position.
     pub(super) fn set(&mut self, member: Uuid, sample: protocol::Sample) {
         self.placed.insert(member, sample);
@@ -290,6 +416,8 @@ impl Positions {
         let mut moved = std::mem::take(&mut self.moved);
         moved.sort_unstable();
         moved.dedup();
+        let pending = moved.iter().filter(|member| roster.is_pending(**member));
+        self.moved.extend(pending);
         moved
             .iter()
             .filter_map(|member| Some((roster.alias(*member)?, *self.placed.get(member)?)))

@@ -433,7 +433,7 @@ fn the_server_says_what_is_written_down() {
     for member in listed["members"].as_array().unwrap() {
         Changes::add(&mut members, &told(member));
     }
-    is_told("snapshot", &snapshot("lobby", 17, &members, false));
+    is_told("snapshot", &snapshot("lobby", 17, &members, false, 0));
     for (name, version) in [("presence", 18), ("presence_left", 19)] {
         let diff = message(name);
         let mut changes = Changes::default();
@@ -452,8 +452,16 @@ fn the_server_says_what_is_written_down() {
             };
             changes.add_left(gone["id"].as_str().unwrap().parse().unwrap(), reason);
         }
-        is_told(name, &changes.presence("lobby", version));
+        is_told(name, &changes.presence("lobby", version, None));
     }
+    is_told(
+        "snapshot_unlisted",
+        &snapshot("lobby", 17, "", false, 4_500),
+    );
+    is_told(
+        "presence_unlisted",
+        &Changes::default().presence("lobby", 20, Some(4_501)),
+    );
     let sample = |time_ms, x, y| Sample::new(time_ms, x, y).unwrap();
     let placed = [
         (1, sample(65_535, 1.5, -2.0)),

@@ -75,11 +75,14 @@ impl Mailbox {
         std::mem::take(&mut list.commands)
     }
 
+    /// The poller is awake: what is sent from now on wakes nobody.
+    pub(super) fn wake_up(&self) {
+        self.lock().awake = true;
+    }
+
     /// Exchanges what there is to do for `empty`, which has room already.
     pub(super) fn take(&self, empty: &mut Vec<Command>) {
-        let mut list = self.lock();
-        list.awake = true;
-        std::mem::swap(&mut list.commands, empty);
+        std::mem::swap(&mut self.lock().commands, empty);
     }
 
     /// Whether there is nothing to do: the next command wakes the poller then.

@@ -161,6 +161,7 @@ impl Poller {
                 _ => {}
             }
             let began = Instant::now();
+            self.mailbox.wake_up();
             for event in &events {
                 if event.token() != WAKE {
                     let ready = Ready {
