@@ -124,6 +124,9 @@ struct Load {
     /// A server; may be given several times
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:7071")]
     url: Vec<String>,
+    /// Certificates (PEM) to trust servers for whose URL begins with wss://
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// What is spoken
     #[arg(long, value_enum, default_value = "tutorial")]
     protocol: Protocol,
@@ -136,6 +139,9 @@ struct Load {
     /// How many of each room move [default: all]
     #[arg(long, value_name = "N")]
     senders: Option<u32>,
+    /// How many of each room read 10 KB a second and no more
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    slow: u32,
     /// Moves per second of each that moves
     #[arg(long, value_name = "N", default_value_t = 20.0)]
     rate: f64,
@@ -514,6 +520,8 @@ fn show_status(args: &Status) -> Result<ExitCode, Failure> {
 fn load_command(args: Load) -> Result<ExitCode, Failure> {
     let plan = Plan {
         urls: args.url,
+        ca: args.ca,
+        slow: args.slow as usize,
         protocol: args.protocol,
         rooms: args.rooms as usize,
         members: args.members as usize,

@@ -14,6 +14,7 @@ mod protocol;
 mod run;
 mod socketio;
 mod step;
+mod wire;
 
 pub use protocol::Protocol;
 pub use run::{LoadError, Plan, Report, run};

@@ -24,6 +24,8 @@ async fn node() -> Node {
 fn plan(node: &Node, protocol: Protocol) -> Plan {
     Plan {
         urls: vec![format!("ws://{}", node.web_addrs()[0])],
+        ca: None,
+        slow: 0,
         protocol,
         rooms: 2,
         members: 5,

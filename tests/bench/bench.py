@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from charts import charts
@@ -22,28 +23,61 @@ from prepare import prepare, say
 from report import against, header, table
 from servers import BINARIES, ROOT, SYSTEMS, TICK_MS, DoesNotServe
 
-# name: (what it is, rooms, members, senders), twenty moves a second from each sender.
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Who is there and who moves, twenty times a second each."""
+
+    what: str
+    rooms: int
+    members: int
+    senders: int
+    # How many read 10 KB a second.
+    slow: int = 0
+    nodes: int = 1
+    # Run when its group is asked for, and for these systems.
+    group: str = "peers"
+    only: tuple = ()
+
+
+LAG = {"group": "lag", "only": ("v1", "tutorial")}
 SHAPES = {
-    "a": ("50 in one room, all move", 1, 50, 50),
-    "b": ("1,000 in one room, 10 move", 1, 1000, 10),
-    "c": ("100 rooms of 10, all move", 100, 10, 10),
-    "g": ("1,000 in one room, 100 move", 1, 1000, 100),
-    "h": ("1,000 in one room, all move", 1, 1000, 1000),
-    "three": ("three nodes, 300 in one room, 30 move", 1, 300, 30),
+    "a": Shape("50 in one room, all move", 1, 50, 50),
+    "b": Shape("1,000 in one room, 10 move", 1, 1000, 10),
+    "c": Shape("100 rooms of 10, all move", 100, 10, 10),
+    "g": Shape("1,000 in one room, 100 move", 1, 1000, 100),
+    "h": Shape("1,000 in one room, all move", 1, 1000, 1000),
+    "three": Shape("three nodes, 300 in one room, 30 move", 1, 300, 30, nodes=3),
+    **{
+        f"m{members}": Shape(f"{members:,} in one room, 10 move", 1, members, 10, group="scale", only=("floor", "v1"))
+        for members in (10, 50, 200, 1000, 5000)
+    },
+    **{
+        f"n{nodes}": Shape(f"300 in one room on {nodes} nodes, 30 move", 1, 300, 30, nodes=nodes, group="scale", only=("v1",))
+        for nodes in (1, 2, 3, 5)
+    },
+    "lag0": Shape("240 in one room, 200 move", 1, 240, 200, **LAG),
+    "lag1": Shape("the same and one that reads 10 KB a second", 1, 241, 200, 1, **LAG),
+    "lag1000": Shape("the same and 1,000 that read 10 KB a second each", 1, 1240, 200, 1000, **LAG),
+    "many": Shape("9,000 rooms of one, nobody moves", 9000, 1, 0, **LAG),
 }
+GROUPS = ("peers", "scale", "lag")
 
 
 def measure(system, shape, seconds, scratch):
     about = SYSTEMS[system]
-    _, rooms, members, senders = SHAPES[shape]
-    server = about.start(scratch, about.nodes)
+    of = SHAPES[shape]
+    server = about.start(scratch, of.nodes)
     try:
         server.wait()
         command = [str(BINARIES / "cursormesh"), "load", "--json", "--protocol", about.protocol]
-        command += ["--rooms", str(rooms), "--members", str(members), "--senders", str(senders)]
-        command += ["--rate", "20", "--seconds", str(seconds), "--warmup", "2"]
+        command += ["--rooms", str(of.rooms), "--members", str(of.members), "--senders", str(of.senders)]
+        command += ["--slow", str(of.slow), "--rate", "20", "--seconds", str(seconds), "--warmup", "2"]
         for url in server.urls:
             command += ["--url", url]
+        if about.encrypted:
+            command += ["--ca", str(scratch / "web.pem")]
         for process in server.processes:
             command += ["--pid", str(process.pid)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120 + 4 * seconds)
@@ -61,20 +95,23 @@ def combine(rounds):
     if not good:
         return {"failed": rounds[-1]["failed"]}
     result = {"rounds": len(good), "failed_rounds": len(rounds) - len(good)}
-    for key in ("cpu_us_per_delivered", "ratio", "cpu_used", "load_cpu_used", "idle_client_bytes", "connects_per_second"):
+    for key in ("cpu_us_per_delivered", "ratio", "cpu_used", "load_cpu_used", "idle_client_bytes", "connects_per_second", "grown_bytes"):
         values = [one[key] for one in good if one.get(key) is not None]
         result[key] = statistics.median(values) if values else None
     costs = [one["cpu_us_per_delivered"] for one in good if one.get("cpu_us_per_delivered")]
     result["spread"] = (max(costs) - min(costs)) / statistics.median(costs) if costs else None
-    ages = [one["age_ms"] for one in good if one.get("age_ms")]
-    result["age_ms"] = [statistics.median(column) for column in zip(*ages)] if ages else None
+    for key in ("age_ms", "slow_age_ms"):
+        ages = [one[key] for one in good if one.get(key)]
+        result[key] = [statistics.median(column) for column in zip(*ages)] if ages else None
     return result
 
 
 def fits(shape, system):
     """Whether it makes sense to measure them together."""
-    about = SYSTEMS[system]
-    return (about.nodes > 1) == (shape == "three") and shape not in about.beyond
+    about, of = SYSTEMS[system], SHAPES[shape]
+    if of.only:
+        return system in of.only
+    return about.nodes == of.nodes and shape not in about.beyond
 
 
 def taken(rounds, seconds):
@@ -125,7 +162,8 @@ def run(pairs, named, rounds, seconds):
                 collected[shape, system].append(measure(system, shape, seconds, Path(scratch)))
     return {
         "taken": taken(rounds, seconds),
-        "shapes": {shape: what for shape, (what, *_sizes) in SHAPES.items()},
+        "shapes": {shape: of.what for shape, of in SHAPES.items()},
+        "groups": {shape: of.group for shape, of in SHAPES.items()},
         "systems": {name: {"label": one.label, "kind": one.kind, "note": one.note} for name, one in SYSTEMS.items()},
         "left_out": left_out,
         "results": {f"{shape} {system}": combine(found) for (shape, system), found in collected.items()},
@@ -138,7 +176,7 @@ def chosen(parser, options):
     unknown = only - set(SHAPES) - set(SYSTEMS)
     if unknown:
         parser.error(f"no shape or server is called {', '.join(sorted(unknown))}; there are {', '.join([*SHAPES, *SYSTEMS])}")
-    shapes = [name for name in SHAPES if name in only or not only & set(SHAPES)]
+    shapes = [name for name, of in SHAPES.items() if name in only or (not only & set(SHAPES) and of.group == options.group)]
     systems = [name for name in SYSTEMS if name in only or not only & set(SYSTEMS)]
     if options.quick:
         shapes = [name for name in shapes if name != "h"]
@@ -148,6 +186,7 @@ def chosen(parser, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", metavar="NAME", help="a shape or a server; may be given several times: " + ", ".join([*SHAPES, *SYSTEMS]))
+    parser.add_argument("--group", choices=GROUPS, default="peers", help="which shapes: beside the peers (default), by members and nodes, or with readers that lag and many rooms")
     parser.add_argument("--quick", action="store_true", help="one round of 3 s, without shape h: to see that it works, not to be quoted")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--seconds", type=int, default=8, metavar="S", help="how long each run is measured")

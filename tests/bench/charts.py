@@ -34,7 +34,13 @@ text{fill:#e6edf3}.paper{fill:#0d1117}.faint{fill:#9198a1}.grid{stroke:#30363d}
 
 def charts(document):
     """The charts by file name."""
-    return {"cost.svg": cost(document), "age.svg": age(document)}
+    groups = set(document["groups"].get(shape) for shape in document["shapes"] if measured(document, shape))
+    drawn = {}
+    for group in groups:
+        prefix = "" if group == "peers" else f"{group}-"
+        of = {**document, "shapes": {shape: what for shape, what in document["shapes"].items() if document["groups"][shape] == group}}
+        drawn |= {f"{prefix}cost.svg": cost(of), f"{prefix}age.svg": age(of)}
+    return drawn
 
 
 def cost(document):

@@ -22,6 +22,8 @@ def prepare(systems):
     build = ["cargo", "build", "--release", "--locked", "--quiet", "-p", "cursormesh", "--bin", "cursormesh"]
     if "floor" in systems:
         build += ["-p", "cursormesh-tests", "--bin", "floor"]
+    if any(SYSTEMS[system].encrypted for system in systems):
+        build += ["-p", "cursormesh-tests", "--bin", "certificate"]
     subprocess.run(build, check=True, cwd=ROOT)
     wanted = {need for system in systems for need in SYSTEMS[system].needs}
     missing = {}

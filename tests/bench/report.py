@@ -32,6 +32,7 @@ def table(document):
         rows = measured(document, shape)
         if rows:
             lines += [f"**{shape}**: {what}.", "", *shape_table(document, rows), ""]
+    lines += slow_table(document)
     lines += clients_table(document)
     there = {system for shape in document["shapes"] for system, _ in measured(document, shape)}
     systems = document["systems"].items()
@@ -62,11 +63,31 @@ def shape_table(document, rows):
     return lines
 
 
+def slow_table(document):
+    """What those see who read slowly, and what they cost."""
+    lines = []
+    for shape, what in document["shapes"].items():
+        for system, one in measured(document, shape):
+            if one.get("slow_age_ms"):
+                ages = " / ".join(number(age, 0) for age in one["slow_age_ms"])
+                grown = one["grown_bytes"] / 2**20
+                label = document["systems"][system]["label"]
+                lines.append(f"| {shape} | {label} | {ages} | {grown:.1f} MiB |")
+    if not lines:
+        return []
+    return [
+        "| shape | server | slow readers: age of the newest move of a reading, p50 / p90 / p99 / max, ms | the server grew by |",
+        "|---|---|---|---|",
+        *lines,
+        "",
+    ]
+
+
 def clients_table(document):
     """What clients cost that are only there, where there are many."""
     lines = []
     for system, said in document["systems"].items():
-        sized = [document["results"].get(f"{shape} {system}", {}) for shape in ("b", "g")]
+        sized = [document["results"].get(f"{shape} {system}", {}) for shape in ("b", "g", "many")]
         sized = [one for one in sized if one.get("idle_client_bytes") is not None]
         if sized:
             memory = statistics.median(one["idle_client_bytes"] for one in sized)

@@ -34,6 +34,7 @@ class System:
     start: Callable
     nodes: int = 1
     needs: tuple = ()
+    encrypted: bool = False
     # Shapes it has no chance with on two processors; trying takes minutes and says nothing.
     beyond: tuple = ()
     note: str = ""
@@ -82,7 +83,7 @@ class Server:
 
 
 def answers(url):
-    host, port = url.removeprefix("ws://").split(":")
+    host, port = url.split("://")[1].split(":")
     try:
         socket.create_connection((host, int(port)), timeout=1).close()
         return True
@@ -128,6 +129,14 @@ def own(scratch, nodes):
         return all(subprocess.run(one, capture_output=True).returncode == 0 for one in asked)
 
     return Server(commands, addresses(ports[:nodes]), ready=ready)
+
+
+def own_encrypted(scratch, _nodes):
+    subprocess.run([str(BINARIES / "certificate"), str(scratch)], check=True)
+    (port,) = free_ports(1)
+    command = [str(BINARIES / "cursormesh"), "dev", "--port", str(port), "--log-level", "warn"]
+    command += ["--web-tls-certificate", str(scratch / "web.pem"), "--web-tls-key", str(scratch / "web.key")]
+    return Server([command], [f"wss://127.0.0.1:{port}"])
 
 
 def floor(_scratch, _nodes):
@@ -194,6 +203,8 @@ SYSTEMS = {
     "floor": System("poller floor, one thread", "floor", "tutorial", floor),
     "v1": System("cursormesh, v1 binary", "own", "v1", own),
     "tutorial": System("cursormesh, tutorial JSON", "own", "tutorial", own),
+    "tls": System("cursormesh, v1 binary over TLS", "own", "v1", own_encrypted, encrypted=True),
+    "tutorialtls": System("cursormesh, tutorial JSON over TLS", "own", "tutorial", own_encrypted, encrypted=True),
     "uws": System("uWebSockets (Python)", "peer", "tutorial", uws, needs=("uws",), beyond=("h",), note=PYTHON),
     "ws": System("Node ws", "peer", "tutorial", node_js("ws.mjs"), needs=("node",), beyond=("h",)),
     "socketio": System("Socket.IO", "peer", "socketio", node_js("socketio.mjs"), needs=("node",), beyond=("h",)),

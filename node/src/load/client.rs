@@ -2,9 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
+use rustls::ClientConfig;
 
 use super::frame::{self, Frame};
 use super::nats;
@@ -12,6 +13,7 @@ use super::partial::{PARTIAL_BYTES_MAX, Partial};
 use super::protocol::{Membership, Protocol};
 use super::socketio;
 use super::step::Step;
+use super::wire::Wire;
 
 const PING: u8 = 9;
 const PONG: u8 = 10;
@@ -27,7 +29,9 @@ pub(super) enum Stage {
 
 #[derive(Debug)]
 pub(super) struct Client {
-    stream: TcpStream,
+    wire: Wire,
+    /// Reads no more than so much in a time, once it is there.
+    pub(super) slow: bool,
     pub(super) stage: Stage,
     pub(super) room: usize,
     protocol: Protocol,
@@ -44,13 +48,13 @@ impl Client {
     pub(super) fn connect(
         registry: &Registry,
         token: Token,
-        addr: SocketAddr,
+        (addr, tls): (SocketAddr, Option<&Arc<ClientConfig>>),
         protocol: Protocol,
         room: (usize, &str),
+        slow: bool,
     ) -> io::Result<Self> {
         let (number, name) = room;
-        let mut stream = TcpStream::connect(addr)?;
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let wire = Wire::connect(registry, token, addr, tls)?;
         let subprotocol = protocol.subprotocol();
         let subprotocol = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
         let request = format!(
@@ -60,7 +64,8 @@ impl Client {
             subprotocol.unwrap_or_default()
         );
         Ok(Self {
-            stream,
+            wire,
+            slow,
             stage: Stage::Upgrading,
             room: number,
             protocol,
@@ -74,8 +79,9 @@ impl Client {
 
     /// Sends what is waiting.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.wire.flush()?;
         while !self.unsent.is_empty() {
-            match self.stream.write(&self.unsent) {
+            match self.wire.write(&self.unsent) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => drop(self.unsent.drain(..n)),
                 // Not connected yet, or no room: the poller says when.
@@ -89,7 +95,7 @@ impl Client {
     /// Sends a frame, or keeps what the socket does not take.
     pub(super) fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         if self.unsent.is_empty() {
-            match self.stream.write(frame) {
+            match self.wire.write(frame) {
                 Ok(n) if n == frame.len() => return Ok(()),
                 Ok(n) => self.unsent.extend_from_slice(&frame[n..]),
                 Err(error) if is_not_yet(&error) => self.unsent.extend_from_slice(frame),
@@ -106,13 +112,27 @@ impl Client {
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
+        show: impl FnMut(Frame<'_>),
+    ) -> io::Result<()> {
+        self.read_at_most(usize::MAX, buffer, show)
+    }
+
+    /// Likewise, but no more than so many bytes.
+    pub(super) fn read_at_most(
+        &mut self,
+        bytes_max: usize,
+        buffer: &mut [u8],
         mut show: impl FnMut(Frame<'_>),
     ) -> io::Result<()> {
-        loop {
-            let n = match self.stream.read(buffer) {
+        let mut left = bytes_max;
+        while left > 0 {
+            let most = left.min(buffer.len());
+            let buffer = &mut buffer[..most];
+            let n = match self.wire.read(buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => n,
-                Err(error) if is_not_yet(&error) => return Ok(()),
+                // A handshake that is done by now lets go what waited for it.
+                Err(error) if is_not_yet(&error) => return self.flush(),
                 Err(error) => return Err(error),
             };
             // Taken out so that what is whole may be answered meanwhile.
@@ -120,10 +140,12 @@ impl Client {
             partial.feed(&buffer[..n], |bytes| self.digest(bytes, &mut show))?;
             self.partial = partial;
             // Less than there was room for: the socket is empty, and says so when it is not.
-            if n < buffer.len() {
+            if n < buffer.len() && self.wire.is_empty_after_short_read() {
                 return Ok(());
             }
+            left -= n;
         }
+        Ok(())
     }
 
     /// Takes whole frames off the front; returns how many bytes are left over.

@@ -2,9 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 
 use super::client::{Client, Stage};
@@ -21,12 +26,17 @@ const SAMPLED: u64 = 16;
 const READ_BYTES: usize = 256 * 1024;
 /// Moves that may be written in one go before sockets are read again.
 const BURST: usize = 64;
+/// How often a slow client reads, and how much: 10 KB a second.
+const SLOW_PAUSE: Duration = Duration::from_millis(100);
+const SLOW_BYTES: usize = 1000;
 
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Servers, as `ws://HOST:PORT`; clients of a room are spread over them in turn.
+    /// Servers, as `ws://HOST:PORT` or `wss://HOST:PORT`; clients of a room are spread over them in turn.
     pub urls: Vec<String>,
+    /// Certificates (PEM) that servers with `wss` are to be trusted for.
+    pub ca: Option<PathBuf>,
     /// What is spoken.
     pub protocol: Protocol,
     /// Number of rooms.
@@ -35,6 +45,8 @@ pub struct Plan {
     pub members: usize,
     /// How many of them move.
     pub senders: usize,
+    /// How many of the others read 10 KB a second and no more. What arrives at them is told apart.
+    pub slow: usize,
     /// Moves per second of each that moves.
     pub rate: f64,
     /// How long is measured.
@@ -72,6 +84,10 @@ pub struct Report {
     pub late_ms_max: f64,
     /// Ages of moves on arrival in milliseconds: median, 90 %, 99 %, oldest.
     pub age_ms: Option<[f64; 4]>,
+    /// The same at clients that read slowly: of the newest move of each reading.
+    pub slow_age_ms: Option<[f64; 4]>,
+    /// How much larger the processes are after the measurement than before anything moved, in bytes.
+    pub grown_bytes: Option<u64>,
     /// Clients lost on the way, and why the last one was.
     pub lost: (usize, Option<String>),
 }
@@ -98,6 +114,8 @@ impl Report {
             "load_cpu_used": self.load_cpu_used,
             "late_ms_max": self.late_ms_max,
             "age_ms": self.age_ms,
+            "slow_age_ms": self.slow_age_ms,
+            "grown_bytes": self.grown_bytes,
             "lost": self.lost.0,
             "lost_because": self.lost.1,
         })
@@ -159,7 +177,7 @@ pub fn run(plan: &Plan, mut tell: impl FnMut(&str)) -> Result<Report, LoadError>
     let there = load.clients.iter().flatten().count();
     let known = !plan.pids.is_empty();
     let grown = connected.resident_bytes.saturating_sub(idle.resident_bytes);
-    let age = |part| load.ages.quantile(part).map(|us| us as f64 / 1000.0);
+    let after = process::usage(&plan.pids).resident_bytes;
     Ok(Report {
         clients: there,
         connects_per_second: count as f64 / took.as_secs_f64(),
@@ -173,17 +191,24 @@ pub fn run(plan: &Plan, mut tell: impl FnMut(&str)) -> Result<Report, LoadError>
         cpu_used: server_seconds / seconds,
         load_cpu_used: own_seconds / seconds,
         late_ms_max: load.late_us_max as f64 / 1000.0,
-        age_ms: age(0.5)
-            .zip(age(0.9))
-            .zip(age(0.99).zip(age(1.0)))
-            .map(|((median, nine), (nines, oldest))| [median, nine, nines, oldest]),
+        age_ms: ages(&load.ages),
+        slow_age_ms: ages(&load.slow_ages),
+        grown_bytes: known.then(|| after.saturating_sub(connected.resident_bytes)),
         lost: (count - there, load.problem.take()),
     })
 }
 
+/// Median, 90 %, 99 % and oldest, in milliseconds.
+fn ages(of: &Histogram) -> Option<[f64; 4]> {
+    let age = |part| of.quantile(part).map(|us| us as f64 / 1000.0);
+    Some([age(0.5)?, age(0.9)?, age(0.99)?, age(1.0)?])
+}
+
 struct Load<'a> {
     plan: &'a Plan,
-    addrs: Vec<SocketAddr>,
+    /// The servers, and whether TLS is spoken with them.
+    addrs: Vec<(SocketAddr, bool)>,
+    tls: Option<Arc<ClientConfig>>,
     rooms: Vec<String>,
     poll: Poll,
     events: Events,
@@ -204,6 +229,9 @@ struct Load<'a> {
     delivered: u64,
     late_us_max: u64,
     ages: Histogram,
+    slow_ages: Histogram,
+    /// When slow clients read next.
+    slow_at: Instant,
     ready: usize,
     problem: Option<String>,
 }
@@ -217,11 +245,27 @@ impl<'a> Load<'a> {
             );
             return Err(LoadError::Plan(text));
         }
-        let addrs: Vec<SocketAddr> = plan
+        if plan.senders + plan.slow > plan.members {
+            let text = format!(
+                "{} senders and {} slow readers in a room of {} members\n  remedy: give fewer, or more \
+                 --members",
+                plan.senders, plan.slow, plan.members
+            );
+            return Err(LoadError::Plan(text));
+        }
+        let addrs: Vec<(SocketAddr, bool)> = plan
             .urls
             .iter()
             .map(|url| addr(url))
             .collect::<Result<_, _>>()?;
+        let tls = match &plan.ca {
+            Some(ca) => Some(trust(ca)?),
+            None if addrs.iter().any(|(_, encrypted)| *encrypted) => {
+                let text = "wss needs certificates to trust\n  remedy: give --ca FILE (PEM)";
+                return Err(LoadError::Plan(text.to_owned()));
+            }
+            None => None,
+        };
         // Rooms take turns, so that not all moves of a room come at once.
         let senders = (0..plan.senders)
             .flat_map(|member| (0..plan.rooms).map(move |room| room * plan.members + member))
@@ -229,6 +273,7 @@ impl<'a> Load<'a> {
         Ok(Self {
             plan,
             addrs,
+            tls,
             rooms: (0..plan.rooms).map(|room| format!("load-{room}")).collect(),
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
@@ -247,6 +292,8 @@ impl<'a> Load<'a> {
             delivered: 0,
             late_us_max: 0,
             ages: Histogram::default(),
+            slow_ages: Histogram::default(),
+            slow_at: Instant::now(),
             ready: 0,
             problem: None,
         })
@@ -263,12 +310,17 @@ impl<'a> Load<'a> {
             while self.clients.len() < wanted && self.clients.len() - self.ready < CONNECTING_MAX {
                 let index = self.clients.len();
                 let (room, member) = (index / self.plan.members, index % self.plan.members);
+                let (addr, encrypted) = self.addrs[member % self.addrs.len()];
                 let client = Client::connect(
                     self.poll.registry(),
                     Token(index),
-                    self.addrs[member % self.addrs.len()],
+                    (
+                        addr,
+                        encrypted.then_some(&self.tls).and_then(Option::as_ref),
+                    ),
                     self.plan.protocol,
                     (room, &self.rooms[room]),
+                    member >= self.plan.members - self.plan.slow,
                 )?;
                 self.clients.push(Some(client));
             }
@@ -291,6 +343,7 @@ impl<'a> Load<'a> {
     fn begin_measuring(&mut self) {
         (self.sent, self.expected, self.delivered, self.late_us_max) = (0, 0, 0, 0);
         self.ages.clear();
+        self.slow_ages.clear();
     }
 
     /// Goes on for so long.
@@ -306,10 +359,13 @@ impl<'a> Load<'a> {
     }
 
     fn turn_once(&mut self, longest: Duration) -> Result<(), LoadError> {
-        let wait = match self.send_due() {
+        let mut wait = match self.send_due() {
             Some(us) => Duration::from_micros(us).min(longest),
             None => longest,
         };
+        if self.plan.slow > 0 {
+            wait = wait.min(self.slow_at.saturating_duration_since(Instant::now()));
+        }
         match self.poll.poll(&mut self.events, Some(wait)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
             _ => {}
@@ -325,7 +381,8 @@ impl<'a> Load<'a> {
             if event.is_writable() {
                 outcome = client.flush();
             }
-            if event.is_readable() && outcome.is_ok() {
+            let waits = client.slow && client.stage == Stage::Ready;
+            if event.is_readable() && outcome.is_ok() && !waits {
                 let (protocol, membership) = (self.plan.protocol, client.membership);
                 let (delivered, seen, ages) = (&mut self.delivered, &mut self.seen, &mut self.ages);
                 outcome = client.read(&mut self.buffer, |frame| {
@@ -340,17 +397,48 @@ impl<'a> Load<'a> {
             }
             if before != Stage::Ready && client.stage == Stage::Ready {
                 self.ready += 1;
-                self.there[client.room] += 1;
+                self.there[client.room] += u64::from(!client.slow);
             }
             if let Err(error) = outcome {
                 if client.stage == Stage::Ready {
-                    self.there[client.room] -= 1;
+                    self.there[client.room] -= u64::from(!client.slow);
                 }
                 self.problem = Some(error.to_string());
                 self.clients[index] = None;
             }
         }
+        if self.plan.slow > 0 && Instant::now() >= self.slow_at {
+            self.slow_at = Instant::now() + SLOW_PAUSE;
+            self.read_slowly();
+        }
         Ok(())
+    }
+
+    /// Lets every slow client read a little.
+    fn read_slowly(&mut self) {
+        let now_us = self.now_us();
+        let protocol = self.plan.protocol;
+        for slot in &mut self.clients {
+            let Some(client) = slot
+                .as_mut()
+                .filter(|client| client.slow && client.stage == Stage::Ready)
+            else {
+                continue;
+            };
+            let mut newest: Option<u64> = None;
+            let outcome = client.read_at_most(SLOW_BYTES, &mut self.buffer, |frame| {
+                if let Some(age) = protocol.age_us(frame, now_us) {
+                    newest = Some(newest.map_or(age, |newest| newest.min(age)));
+                }
+            });
+            if let Some(age) = newest {
+                self.slow_ages.add(age);
+            }
+            if let Err(error) = outcome {
+                self.problem = Some(error.to_string());
+                *slot = None;
+            }
+        }
     }
 
     /// Sends the moves whose time has come; tells how long until the next, in microseconds.
@@ -387,19 +475,49 @@ impl<'a> Load<'a> {
     }
 }
 
-fn addr(url: &str) -> Result<SocketAddr, LoadError> {
+/// What trusts the certificates in a file.
+fn trust(ca: &Path) -> Result<Arc<ClientConfig>, LoadError> {
+    let unusable = |problem: String| {
+        LoadError::Plan(format!(
+            "{}: {problem}\n  remedy: give a PEM file with the server's certificate or its issuer's",
+            ca.display()
+        ))
+    };
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(ca).map_err(|e| unusable(e.to_string()))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| unusable(error.to_string()))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// A server's address, and whether TLS is spoken with it.
+fn addr(url: &str) -> Result<(SocketAddr, bool), LoadError> {
     let wrong = |problem: &str| {
         LoadError::Plan(format!(
             "{}: {problem}\n  remedy: give a server's address such as ws://127.0.0.1:7071",
             url.escape_debug()
         ))
     };
-    let authority = url
-        .strip_prefix("ws://")
-        .ok_or_else(|| wrong("does not begin with ws://"))?;
+    let (authority, encrypted) = match (url.strip_prefix("ws://"), url.strip_prefix("wss://")) {
+        (Some(authority), _) => (authority, false),
+        (_, Some(authority)) => (authority, true),
+        _ => return Err(wrong("does not begin with ws:// or wss://")),
+    };
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     let mut addrs = authority
         .to_socket_addrs()
         .map_err(|error| wrong(&error.to_string()))?;
-    addrs.next().ok_or_else(|| wrong("the name has no address"))
+    let addr = addrs.next();
+    addr.map(|addr| (addr, encrypted))
+        .ok_or_else(|| wrong("the name has no address"))
 }

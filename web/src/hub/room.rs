@@ -68,7 +68,14 @@ struct Pending {
     flush_due: bool,
     /// When the room is flushed whatever happens until then.
     again: Option<Instant>,
-    last_flush: Option<Instant>,
+    last_flush: Option<LastFlush>,
+}
+
+/// When a flush began, and when it was done.
+#[derive(Debug, Clone, Copy)]
+struct LastFlush {
+    began: Instant,
+    done: Instant,
 }
 
 enum Item {
@@ -435,13 +442,17 @@ impl Room {
             return;
         }
         pending.flush_due = true;
+        let ticker = &self.context.ticker;
+        // A room is quiet when nothing was flushed for a tick. One whose flushes take longer than that
+        // is not: all that has come meanwhile goes with the next.
         let due = pending
             .last_flush
-            .map(|last| self.context.ticker.next_flush(last));
+            .filter(|last| now < last.done + ticker.tick())
+            .map(|last| ticker.next_flush(last.began));
         drop(pending);
         match due {
-            Some(due) if due > now => self.flush_at(due),
-            Some(_) | None => self.flush(),
+            Some(due) => self.flush_at(due),
+            None => self.flush(),
         }
     }
 
@@ -468,7 +479,10 @@ impl Room {
             let mut pending = self.pending();
             pending.flush_due = false;
             pending.again = pending.again.filter(|due| *due > now);
-            pending.last_flush = Some(now);
+            pending.last_flush = Some(LastFlush {
+                began: now,
+                done: now,
+            });
             pending.downstream = 0;
             (
                 std::mem::take(&mut pending.items),
@@ -483,6 +497,9 @@ impl Room {
         let stuck = self.hand_on(&mut delivery);
         let again = delivery.flush_again.take();
         drop(delivery);
+        if let Some(last) = &mut self.pending().last_flush {
+            last.done = Instant::now();
+        }
         self.context.budget.relieve();
         self.update_pause();
         if stuck {
