@@ -212,6 +212,13 @@ impl Hub {
         }
     }
 
+    /// Flushes a room now.
+    pub(crate) fn flush(&self, room: &str) {
+        if let Some(room) = self.room(room) {
+            room.flush();
+        }
+    }
+
     /// What this node's web edge counts.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.0.context.metrics

@@ -14,6 +14,8 @@
 pub mod cluster;
 pub mod config;
 pub mod demo;
+#[doc(hidden)]
+pub mod harness;
 pub mod hub;
 pub mod metrics;
 pub mod server;

@@ -54,7 +54,7 @@ impl Client {
         slow: bool,
     ) -> io::Result<Self> {
         let (number, name) = room;
-        let wire = Wire::connect(registry, token, addr, tls)?;
+        let wire = Wire::connect(registry, token, addr, tls, slow)?;
         let subprotocol = protocol.subprotocol();
         let subprotocol = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
         let request = format!(

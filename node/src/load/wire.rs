@@ -9,6 +9,10 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
+use socket2::{Domain, Socket, Type};
+
+/// The receive buffer of a client that reads slowly.
+const NARROW_BYTES: usize = 4096;
 
 /// A connection that never blocks.
 #[derive(Debug)]
@@ -24,13 +28,18 @@ impl Wire {
         token: Token,
         addr: SocketAddr,
         tls: Option<&Arc<ClientConfig>>,
+        slow: bool,
     ) -> io::Result<Self> {
         let tls = tls.map(|config| {
             let name = ServerName::IpAddress(addr.ip().into());
             ClientConnection::new(config.clone(), name).map_err(io::Error::other)
         });
         let mut wire = Self {
-            stream: TcpStream::connect(addr)?,
+            stream: if slow {
+                connect_narrow(addr)?
+            } else {
+                TcpStream::connect(addr)?
+            },
             tls: tls.transpose()?.map(Box::new),
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -51,6 +60,18 @@ impl Wire {
             };
         }
         Ok(())
+    }
+}
+
+/// Begins to connect with a small receive buffer, as little is on its way on a slow link.
+fn connect_narrow(addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.set_recv_buffer_size(NARROW_BYTES)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&addr.into()) {
+        // EINPROGRESS: the poller says when it is done.
+        Err(error) if error.raw_os_error() != Some(115) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
 

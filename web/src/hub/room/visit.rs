@@ -76,6 +76,11 @@ impl Visit {
         self.room.name()
     }
 
+    /// The member.
+    pub(crate) fn member(&self) -> Uuid {
+        self.member
+    }
+
     /// The room's number in binary frames.
     pub(crate) fn number(&self) -> u32 {
         self.room.number
