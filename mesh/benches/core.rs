@@ -301,7 +301,7 @@ fn cursors() -> Datagram {
     let record = |n: u16| CursorRecord {
         handle: 100_000 + u32::from(n),
         epoch: 1,
-        seq: n,
+        seq: u32::from(n),
         time_ms: n,
         x: f32::from(n),
         y: 2.0,
