@@ -28,6 +28,7 @@ use super::mailbox::{Attention, Command, Mailbox};
 use super::socket::Socket;
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::hub::outbox;
 use crate::hub::room::Room;
 use crate::hub::ticker::{self, Hosted, Load};
 use crate::session::End;
@@ -181,7 +182,9 @@ impl Poller {
                     Command::Quit => return self.quit(),
                 }
             }
-            self.flush_due(&mut gauge);
+            if !self.flushes.is_empty() {
+                outbox::gather(|| self.flush_due(&mut gauge));
+            }
             self.drive_due();
             let now = Instant::now();
             gauge.worked(now - began, now);
