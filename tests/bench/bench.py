@@ -205,7 +205,7 @@ def main():
     parser.add_argument("--baseline", metavar="FILE", help="compares with results written earlier")
     options = parser.parse_args()
     if options.micro:
-        command = ["cargo", "bench", "--locked", "--quiet", "-p", "cursormesh-mesh", "-p", "cursormesh-web", "--benches"]
+        command = ["cargo", "bench", "--locked", "--quiet", "-p", "cursormesh-mesh", "-p", "cursormesh-web", "--bench", "core", "--bench", "flush"]
         return subprocess.run(command, cwd=ROOT).returncode
     pairs = chosen(parser, options)
     if options.source:

@@ -94,6 +94,7 @@ impl Pollers {
                 .spawn(move || {
                     // Rooms start timers of the runtime.
                     let _guard = runtime.enter();
+                    ticker::enter_host();
                     poller.run(gauge);
                 })?;
             pollers.mailboxes.push(mailbox.clone());
@@ -204,7 +205,8 @@ impl Poller {
 
     fn adopt(&mut self, arrival: Arrival) {
         let number = self.connections.vacant_key();
-        match self.open(number, arrival) {
+        let open = AssertUnwindSafe(|| self.open(number, arrival));
+        match catch_unwind(open).unwrap_or_else(|_| Err(io::Error::other("a failure"))) {
             Ok(connection) => {
                 self.connections.insert(connection);
                 if self.stopping {
