@@ -48,6 +48,7 @@ SHAPES = {
     "c": Shape("100 rooms of 10, all move", 100, 10, 10),
     "g": Shape("1,000 in one room, 100 move", 1, 1000, 100),
     "h": Shape("1,000 in one room, all move", 1, 1000, 1000),
+    "idle": Shape("1,000 rooms of 10, nobody moves", 1000, 10, 0),
     "three": Shape("three nodes, 300 in one room, 30 move", 1, 300, 30, nodes=3),
     **{
         f"m{members}": Shape(f"{members:,} in one room, 10 move", 1, members, 10, group="scale", only=("floor", "v1"))
