@@ -136,6 +136,9 @@ struct Load {
     /// Clients in each room
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     members: u32,
+    /// Rooms of its own that each client is in besides (v1 only)
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=31))]
+    more_rooms: u32,
     /// How many of each room move [default: all]
     #[arg(long, value_name = "N")]
     senders: Option<u32>,
@@ -521,6 +524,7 @@ fn load_command(args: Load) -> Result<ExitCode, Failure> {
     let plan = Plan {
         urls: args.url,
         ca: args.ca,
+        more: args.more_rooms as usize,
         slow: args.slow as usize,
         protocol: args.protocol,
         rooms: args.rooms as usize,

@@ -25,6 +25,7 @@ fn plan(node: &Node, protocol: Protocol) -> Plan {
     Plan {
         urls: vec![format!("ws://{}", node.web_addrs()[0])],
         ca: None,
+        more: 0,
         slow: 0,
         protocol,
         rooms: 2,

@@ -48,6 +48,7 @@ SHAPES = {
     "c": Shape("100 rooms of 10, all move", 100, 10, 10),
     "g": Shape("1,000 in one room, 100 move", 1, 1000, 100),
     "h": Shape("1,000 in one room, all move", 1, 1000, 1000),
+    "idle": Shape("1,000 rooms of 10, nobody moves", 1000, 10, 0),
     "three": Shape("three nodes, 300 in one room, 30 move", 1, 300, 30, nodes=3),
     **{
         f"m{members}": Shape(f"{members:,} in one room, 10 move", 1, members, 10, group="scale", only=("floor", "v1"))
@@ -60,9 +61,17 @@ SHAPES = {
     "lag0": Shape("240 in one room, 200 move", 1, 240, 200, **LAG),
     "lag1": Shape("the same and one that reads 10 KB a second", 1, 241, 200, 1, **LAG),
     "lag1000": Shape("the same and 1,000 that read 10 KB a second each", 1, 1240, 200, 1000, **LAG),
+    **{
+        f"hold{senders}": Shape(f"three nodes, 300 in one room, {senders} move", 1, 300, senders, nodes=3, group="hold", only=("wsx3", "v1x3", "tutorialx3"))
+        for senders in (5, 10, 15, 20)
+    },
+    **{
+        f"hold{senders}": Shape(f"three nodes, 300 in one room, {senders} move", 1, 300, senders, nodes=3, group="hold", only=("v1x3", "tutorialx3"))
+        for senders in (50, 75, 100, 150, 300)
+    },
     "many": Shape("9,000 rooms of one, nobody moves", 9000, 1, 0, **LAG),
 }
-GROUPS = ("peers", "scale", "lag")
+GROUPS = ("peers", "scale", "lag", "hold")
 
 
 def measure(system, shape, seconds, scratch):
@@ -186,7 +195,8 @@ def chosen(parser, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", metavar="NAME", help="a shape or a server; may be given several times: " + ", ".join([*SHAPES, *SYSTEMS]))
-    parser.add_argument("--group", choices=GROUPS, default="peers", help="which shapes: beside the peers (default), by members and nodes, or with readers that lag and many rooms")
+    parser.add_argument("--group", choices=GROUPS, default="peers", help="which shapes: beside the peers (default), by members and nodes, with readers that lag and many rooms, or how much three nodes hold")
+    parser.add_argument("--micro", action="store_true", help="runs the micro-benchmarks of the core and of a flush instead")
     parser.add_argument("--quick", action="store_true", help="one round of 3 s, without shape h: to see that it works, not to be quoted")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--seconds", type=int, default=8, metavar="S", help="how long each run is measured")
@@ -195,6 +205,9 @@ def main():
     parser.add_argument("--from", dest="source", metavar="FILE", help="runs nothing: tells what results written earlier say")
     parser.add_argument("--baseline", metavar="FILE", help="compares with results written earlier")
     options = parser.parse_args()
+    if options.micro:
+        command = ["cargo", "bench", "--locked", "--quiet", "-p", "cursormesh-mesh", "-p", "cursormesh-web", "--bench", "core", "--bench", "flush"]
+        return subprocess.run(command, cwd=ROOT).returncode
     pairs = chosen(parser, options)
     if options.source:
         document = json.loads(Path(options.source).read_text())

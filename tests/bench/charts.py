@@ -73,7 +73,7 @@ def age(document):
 
 def chart(document, title, unit, values, draw, digits):
     shapes = [(shape, what, measured(document, shape)) for shape, what in document["shapes"].items()]
-    shapes = [one for one in shapes if one[2]]
+    shapes = [one for one in shapes if any(values(row) for _, row in one[2])]
     scale = Scale([value for *_, rows in shapes for _, one in rows for value in values(one)])
     bottom = TOP + sum(SHAPE + ROW * len(rows) for *_, rows in shapes)
     height = bottom + BOTTOM

@@ -29,7 +29,7 @@ def number(value, digits=2):
 def table(document):
     lines = []
     for shape, what in document["shapes"].items():
-        rows = measured(document, shape)
+        rows = [(system, one) for system, one in measured(document, shape) if one.get("cpu_us_per_delivered") or "failed" in one]
         if rows:
             lines += [f"**{shape}**: {what}.", "", *shape_table(document, rows), ""]
     lines += slow_table(document)
@@ -87,7 +87,7 @@ def clients_table(document):
     """What clients cost that are only there, where there are many."""
     lines = []
     for system, said in document["systems"].items():
-        sized = [document["results"].get(f"{shape} {system}", {}) for shape in ("b", "g", "many")]
+        sized = [document["results"].get(f"{shape} {system}", {}) for shape in ("idle",)]
         sized = [one for one in sized if one.get("idle_client_bytes") is not None]
         if sized:
             memory = statistics.median(one["idle_client_bytes"] for one in sized)

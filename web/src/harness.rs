@@ -17,7 +17,7 @@ use crate::protocol::Sample;
 use crate::{Config, Hub};
 
 /// A node without a cluster: what is said to it is gone.
-struct Alone;
+pub struct Alone;
 
 impl Uplink for Alone {
     fn offer(&self, _: Outbound) -> Option<Outbound> {

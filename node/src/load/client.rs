@@ -51,6 +51,7 @@ impl Client {
         (addr, tls): (SocketAddr, Option<&Arc<ClientConfig>>),
         protocol: Protocol,
         room: (usize, &str),
+        more: impl Iterator<Item = String>,
         slow: bool,
     ) -> io::Result<Self> {
         let (number, name) = room;
@@ -70,7 +71,7 @@ impl Client {
             room: number,
             protocol,
             membership: Membership::default(),
-            hello: protocol.hello(name),
+            hello: protocol.hello(name, more),
             unsent: request.into_bytes(),
             partial: Partial::default(),
             line: Partial::default(),

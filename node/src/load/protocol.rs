@@ -53,16 +53,23 @@ impl Protocol {
         self != Self::V1
     }
 
-    /// The frames to begin with, if the client is the one to speak first.
-    pub(super) fn hello(self, room: &str) -> Option<Vec<u8>> {
+    /// The frames to begin with, if the client is the one to speak first; `more` are rooms that a v1
+    /// client joins besides.
+    pub(super) fn hello(
+        self,
+        room: &str,
+        more: impl Iterator<Item = String>,
+    ) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         match self {
             Self::Tutorial | Self::Socketio => return None,
             Self::V1 => {
                 let hello = json!({ "type": "hello", "client": "cursormesh-load" });
                 frame::put(&mut out, TEXT, hello.to_string().as_bytes());
-                let join = json!({ "type": "join", "room": room });
-                frame::put(&mut out, TEXT, join.to_string().as_bytes());
+                for room in std::iter::once(room.to_owned()).chain(more) {
+                    let join = json!({ "type": "join", "room": room });
+                    frame::put(&mut out, TEXT, join.to_string().as_bytes());
+                }
             }
             Self::Nats => frame::put(&mut out, BINARY, nats::hello(room).as_bytes()),
         }

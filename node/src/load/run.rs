@@ -43,6 +43,8 @@ pub struct Plan {
     pub rooms: usize,
     /// Clients in each room.
     pub members: usize,
+    /// Rooms of its own that each client is in besides, v1 only.
+    pub more: usize,
     /// How many of them move.
     pub senders: usize,
     /// How many of the others read 10 KB a second and no more. What arrives at them is told apart.
@@ -320,6 +322,7 @@ impl<'a> Load<'a> {
                     ),
                     self.plan.protocol,
                     (room, &self.rooms[room]),
+                    (0..self.plan.more).map(|more| format!("load-own-{index}-{more}")),
                     member >= self.plan.members - self.plan.slow,
                 )?;
                 self.clients.push(Some(client));

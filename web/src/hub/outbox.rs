@@ -9,9 +9,11 @@
 //! It also knows what else is kept for the connection, the beginning of a message from it, so that
 //! the connection can pay when all of them together hold too much (see [`Budget`]).
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::budget::{Budget, Hold, Kept, Means, Moment, Place};
@@ -82,12 +84,31 @@ const SLICES_MAX: usize = 16;
 /// A longer chunk of which less than half is left is copied, so that what is written is freed.
 const CHUNK_BYTES_WHOLE: usize = 64 * 1024;
 
+thread_local! {
+    /// Outboxes that were given something since this thread began to gather; `None` while it does not.
+    static GATHERED: RefCell<Option<Vec<Weak<Outbox>>>> = const { RefCell::new(None) };
+}
+
+/// Does `flushes`, and writes what they gave to connections in several rooms only then: in one go for
+/// each, as a write costs much the same whatever is in it.
+pub(crate) fn gather(flushes: impl FnOnce()) {
+    GATHERED.set(Some(Vec::new()));
+    flushes();
+    for outbox in GATHERED.take().unwrap_or_default() {
+        if let Some(outbox) = outbox.upgrade() {
+            outbox.release();
+        }
+    }
+}
+
 /// The outbox of one connection.
 pub(crate) struct Outbox {
     me: Weak<Self>,
     sink: Arc<dyn FrameSink>,
     bytes_max: usize,
     budget: Arc<Budget>,
+    /// Its connection is in several rooms.
+    gathers: AtomicBool,
     queue: Mutex<Queue>,
 }
 
@@ -96,6 +117,8 @@ struct Queue {
     entries: VecDeque<Entry>,
     /// Bytes of the first entry that are written.
     written: usize,
+    /// What waits, waits for other rooms' flushes and not for the socket.
+    gathered: bool,
     /// Bytes and chunk costs of data entries.
     cost: usize,
     /// While lagging: the sequence number of the last frame that was or will be written.
@@ -193,6 +216,7 @@ impl Outbox {
             sink,
             bytes_max,
             budget,
+            gathers: AtomicBool::new(false),
             queue: Mutex::default(),
         })
     }
@@ -262,13 +286,18 @@ impl Outbox {
         if queue.is_shut() {
             return true;
         }
-        if !queue.entries.is_empty() {
+        if !queue.entries.is_empty() && !queue.gathered {
             queue.owed = queue.owed.max(Some(Owed::Rest));
             return false;
         }
         self.metrics().messages_out.increment();
         self.append(&mut queue, Entry::unnumbered(Kind::Vital, bytes));
         true
+    }
+
+    /// Whether the connection is in several rooms, so that what they flush together is written together.
+    pub(crate) fn set_gathers(&self, gathers: bool) {
+        self.gathers.store(gathers, Ordering::Relaxed);
     }
 
     /// The connection's rooms owe it something: [`State::Owed`] comes when its socket has taken what
@@ -421,7 +450,9 @@ impl Outbox {
     /// Writes `entry`, or queues it.
     fn append(&self, queue: &mut Queue, entry: Entry) {
         let mut written = 0;
-        if queue.entries.is_empty() {
+        if queue.entries.is_empty() && self.is_gathered() {
+            queue.gathered = true;
+        } else if queue.entries.is_empty() {
             // The usual case touches nothing but the socket.
             let Some(count) = self.write_at_once(queue, &entry.bytes) else {
                 return;
@@ -443,6 +474,27 @@ impl Outbox {
             last.since = since;
         }
         self.list(queue);
+    }
+
+    /// Whether what comes now waits until the thread has gathered it all; it is noted for then.
+    fn is_gathered(&self) -> bool {
+        self.gathers.load(Ordering::Relaxed)
+            && GATHERED.with_borrow_mut(|gathered| match gathered {
+                Some(outboxes) => {
+                    outboxes.push(self.me.clone());
+                    true
+                }
+                None => false,
+            })
+    }
+
+    /// What was gathered goes.
+    fn release(&self) {
+        let mut queue = self.lock();
+        queue.gathered = false;
+        if !queue.entries.is_empty() && self.write_queue(&mut queue) {
+            self.sink.call();
+        }
     }
 
     /// Drops what may be left out; the connection catches up later.
@@ -812,6 +864,7 @@ mod tests {
     struct Pipe {
         taken: Vec<u8>,
         room: usize,
+        writes: usize,
     }
 
     struct PipeEnd(Arc<Mutex<Pipe>>);
@@ -819,6 +872,7 @@ mod tests {
     impl FrameSink for PipeEnd {
         fn try_write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
             let mut pipe = self.0.lock().unwrap();
+            pipe.writes += 1;
             let mut count = 0;
             for slice in bytes {
                 let take = slice.len().min(pipe.room);
@@ -840,6 +894,7 @@ mod tests {
         let pipe = Arc::new(Mutex::new(Pipe {
             taken: Vec::new(),
             room,
+            writes: 0,
         }));
         let budget = Arc::new(Budget::new(usize::MAX, Arc::default()));
         let outbox = Outbox::new(Arc::new(PipeEnd(pipe.clone())), bytes_max, budget);
@@ -882,6 +937,27 @@ mod tests {
             [(1, "1".into()), (1, "2".into())]
         );
         assert_eq!(outbox.state(), State::Idle);
+    }
+
+    #[test]
+    fn what_several_rooms_flush_together_is_written_together() {
+        let (outbox, pipe) = outbox(usize::MAX, 1000);
+        let cursors = |n: u8| Bytes::from(vec![0x82, 1, n]);
+        outbox.set_gathers(true);
+        gather(|| {
+            assert!(outbox.push_fleeting(cursors(1)));
+            assert!(outbox.push_fleeting(cursors(2)), "the first waits for it, not for the socket");
+            assert!(pipe.lock().unwrap().taken.is_empty());
+        });
+        assert_eq!(pipe.lock().unwrap().taken, [0x82, 1, 1, 0x82, 1, 2]);
+        assert_eq!(pipe.lock().unwrap().writes, 1);
+        assert!(outbox.push_fleeting(cursors(3)));
+        assert_eq!(pipe.lock().unwrap().writes, 2, "alone it goes at once");
+
+        pipe.lock().unwrap().room = 4;
+        gather(|| assert!(outbox.push_fleeting(cursors(4)) && outbox.push_fleeting(cursors(5))));
+        assert_eq!(outbox.state(), State::Waiting);
+        assert!(!outbox.push_fleeting(cursors(6)), "now they wait for the socket");
     }
 
     #[test]

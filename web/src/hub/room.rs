@@ -452,7 +452,7 @@ impl Room {
         drop(pending);
         match due {
             Some(due) => self.flush_at(due),
-            None => self.flush(),
+            None => ticker.flush_now(now, self.number, self),
         }
     }
 

@@ -159,6 +159,7 @@ impl V1 {
             before: before(&self.hub.context().tokens, room, join.resume, unix_ms()),
             binary: self.binary,
         };
+        self.outbox.set_gathers(!self.visits.is_empty());
         let visit = self.hub.visit(room, self.outbox.clone(), arrival);
         self.visits.push(visit);
     }

@@ -28,6 +28,7 @@ use super::mailbox::{Attention, Command, Mailbox};
 use super::socket::Socket;
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::hub::outbox;
 use crate::hub::room::Room;
 use crate::hub::ticker::{self, Hosted, Load};
 use crate::session::End;
@@ -93,6 +94,7 @@ impl Pollers {
                 .spawn(move || {
                     // Rooms start timers of the runtime.
                     let _guard = runtime.enter();
+                    ticker::enter_host();
                     poller.run(gauge);
                 })?;
             pollers.mailboxes.push(mailbox.clone());
@@ -181,7 +183,9 @@ impl Poller {
                     Command::Quit => return self.quit(),
                 }
             }
-            self.flush_due(&mut gauge);
+            if !self.flushes.is_empty() {
+                outbox::gather(|| self.flush_due(&mut gauge));
+            }
             self.drive_due();
             let now = Instant::now();
             gauge.worked(now - began, now);
@@ -201,7 +205,8 @@ impl Poller {
 
     fn adopt(&mut self, arrival: Arrival) {
         let number = self.connections.vacant_key();
-        match self.open(number, arrival) {
+        let open = AssertUnwindSafe(|| self.open(number, arrival));
+        match catch_unwind(open).unwrap_or_else(|_| Err(io::Error::other("a failure"))) {
             Ok(connection) => {
                 self.connections.insert(connection);
                 if self.stopping {
