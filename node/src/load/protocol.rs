@@ -55,11 +55,7 @@ impl Protocol {
 
     /// The frames to begin with, if the client is the one to speak first; `more` are rooms that a v1
     /// client joins besides.
-    pub(super) fn hello(
-        self,
-        room: &str,
-        more: impl Iterator<Item = String>,
-    ) -> Option<Vec<u8>> {
+    pub(super) fn hello(self, room: &str, more: impl Iterator<Item = String>) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         match self {
             Self::Tutorial | Self::Socketio => return None,

@@ -946,7 +946,10 @@ mod tests {
         outbox.set_gathers(true);
         gather(|| {
             assert!(outbox.push_fleeting(cursors(1)));
-            assert!(outbox.push_fleeting(cursors(2)), "the first waits for it, not for the socket");
+            assert!(
+                outbox.push_fleeting(cursors(2)),
+                "the first waits for it, not for the socket"
+            );
             assert!(pipe.lock().unwrap().taken.is_empty());
         });
         assert_eq!(pipe.lock().unwrap().taken, [0x82, 1, 1, 0x82, 1, 2]);
@@ -957,7 +960,10 @@ mod tests {
         pipe.lock().unwrap().room = 4;
         gather(|| assert!(outbox.push_fleeting(cursors(4)) && outbox.push_fleeting(cursors(5))));
         assert_eq!(outbox.state(), State::Waiting);
-        assert!(!outbox.push_fleeting(cursors(6)), "now they wait for the socket");
+        assert!(
+            !outbox.push_fleeting(cursors(6)),
+            "now they wait for the socket"
+        );
     }
 
     #[test]

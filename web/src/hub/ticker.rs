@@ -189,9 +189,13 @@ impl Gauge {
 
     fn judge(&self, busy: f64, late: Duration, tick: Duration) -> Duration {
         let configured = self.load.configured;
-        // Time that others took from it shows as lateness.
-        if busy > Self::BUSY_MAX || late > tick / 2 {
+        let stretch = tick.as_secs_f64() / configured.as_secs_f64().max(f64::MIN_POSITIVE);
+        // Time that others took from it shows as lateness. Fewer flushes help if they are what it does.
+        if busy > Self::BUSY_MAX || (late > tick / 2 && busy > Self::BUSY_MAX / 2.0) {
             tick.mul_f64(Self::STEP).min(TICK_MAX.max(configured))
+        } else if busy * stretch < Self::BUSY_ENOUGH {
+            // There is time for the configured tick, whatever took it before.
+            configured
         } else if busy < Self::BUSY_ENOUGH && late < tick / 4 {
             tick.div_f64(Self::STEP).max(configured)
         } else {
@@ -260,8 +264,18 @@ mod tests {
     #[test]
     fn flushes_that_come_late_count_as_too_much_work() {
         let load = Arc::new(Load::new(TICK));
-        let late = tick_after(50, 0.1, Duration::from_millis(90), &load);
-        assert_eq!(late, TICK_MAX);
+        let late = tick_after(4, 1.0, Duration::from_millis(90), &load);
+        assert!(late > TICK * 2, "{late:?}");
+        let busy_with_others = Arc::new(Load::new(TICK));
+        let late = tick_after(50, 0.1, Duration::from_millis(90), &busy_with_others);
+        assert_eq!(late, TICK, "fewer flushes would not help");
+    }
+
+    #[test]
+    fn once_there_is_time_the_tick_is_the_configured_one_at_once() {
+        let load = Arc::new(Load::new(TICK));
+        tick_after(50, 5.0, Duration::ZERO, &load);
+        assert_eq!(tick_after(1, 0.3, Duration::ZERO, &load), TICK);
     }
 
     #[test]
