@@ -452,7 +452,9 @@ impl Room {
         drop(pending);
         match due {
             Some(due) => self.flush_at(due),
-            None => ticker.flush_now(now, self.number, self),
+            // Whoever brings something to a quiet room waits for its flush: that holds back the mesh when
+            // it brings more than can be sent on.
+            None => self.flush(),
         }
     }
 

@@ -5,7 +5,6 @@
 //! whatever is in it, so fewer flushes are less work, and positions that are a little coarser are better
 //! than positions that are late. It shrinks again when there is time.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -15,16 +14,6 @@ use super::room::Room;
 
 /// The longest tick: below ten frames a second a cursor does not look alive.
 const TICK_MAX: Duration = Duration::from_millis(100);
-
-thread_local! {
-    /// Whether this thread is a host's.
-    static IS_HOST: Cell<bool> = const { Cell::new(false) };
-}
-
-/// This thread runs flushes from now on.
-pub(crate) fn enter_host() {
-    IS_HOST.set(true);
-}
 
 /// Something that runs flushes when they are due.
 pub(crate) trait Host: Send + Sync {
@@ -70,16 +59,6 @@ impl Ticker {
     /// room, and the cluster is told of all of them at once.
     pub(crate) fn next_flush(&self, last: Instant) -> Instant {
         next_on_grid(self.began, last, self.tick())
-    }
-
-    /// Has the room with this number flushed now: here, if this thread may take the time for it.
-    pub(crate) fn flush_now(&self, now: Instant, number: u32, room: &Arc<Room>) {
-        let hosts = self.hosts.get().map_or(0, Vec::len);
-        if hosts == 0 || IS_HOST.get() {
-            room.flush();
-        } else {
-            self.flush_at(now, number, room.clone());
-        }
     }
 
     /// Has the room with this number flushed at `due`.

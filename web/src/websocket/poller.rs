@@ -94,7 +94,6 @@ impl Pollers {
                 .spawn(move || {
                     // Rooms start timers of the runtime.
                     let _guard = runtime.enter();
-                    ticker::enter_host();
                     poller.run(gauge);
                 })?;
             pollers.mailboxes.push(mailbox.clone());
