@@ -38,12 +38,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// doubles it). Without a bound it grows to megabytes, and what waits in it is stale on arrival.
 const SEND_BUFFER_BYTES: usize = 208 * 1024;
 
-/// What the kernel takes for one connection beyond what it can put on the way. More would wait there,
-/// and be overtaken by newer positions that cannot get ahead of it; here the newest wins. A link of
-/// 10 KB a second needs 1.6 s for it.
-#[cfg(target_os = "linux")]
-const UNSENT_BYTES: u32 = 16 * 1024;
-
 /// What hyper may buffer of one request's headers.
 const REQUEST_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -283,8 +277,5 @@ async fn serve_http<S, F>(
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)
+    socket2::SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES)
 }

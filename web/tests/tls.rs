@@ -95,10 +95,7 @@ async fn messages_of_any_size_go_both_ways_in_order() {
         a.send(Message::text(format!(r#"{{"n":{n},"pad":"{pad}"}}"#)))
             .await
             .unwrap();
-        // A client that does not read its own is slowed down at some point.
         assert_eq!(hears_number(&mut a).await, n);
-    }
-    for n in 0..200 {
         assert_eq!(hears_number(&mut b).await, n);
     }
 }

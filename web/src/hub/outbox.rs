@@ -29,6 +29,9 @@ pub(crate) trait FrameSink: Send + Sync + 'static {
 
     /// Calls whoever serves the connection: [`Outbox::state`] may have changed by someone else's doing.
     fn call(&self);
+
+    /// From now on as little as possible is to wait where newer frames cannot overtake it.
+    fn narrow(&self) {}
 }
 
 /// Wire bytes of whole frames, shared by all connections that wait for them and counted as memory
@@ -82,7 +85,7 @@ const CHUNK_COST: usize = 512;
 const SLICES_MAX: usize = 16;
 
 /// A longer chunk of which less than half is left is copied, so that what is written is freed.
-const CHUNK_BYTES_WHOLE: usize = 64 * 1024;
+pub(crate) const CHUNK_BYTES_WHOLE: usize = 64 * 1024;
 
 thread_local! {
     /// Outboxes that were given something since this thread began to gather; `None` while it does not.
@@ -119,6 +122,8 @@ struct Queue {
     written: usize,
     /// What waits, waits for other rooms' flushes and not for the socket.
     gathered: bool,
+    /// The sink was told to be narrow.
+    narrow: bool,
     /// Bytes and chunk costs of data entries.
     cost: usize,
     /// While lagging: the sequence number of the last frame that was or will be written.
@@ -388,6 +393,13 @@ impl Outbox {
         }
     }
 
+    /// The newest frame is worth more to the client than all before it: little is left to the kernel.
+    pub(crate) fn narrow(&self) {
+        if !std::mem::replace(&mut self.lock().narrow, true) {
+            self.sink.narrow();
+        }
+    }
+
     /// What is to be done now.
     pub(crate) fn state(&self) -> State {
         let queue = self.lock();
@@ -500,6 +512,9 @@ impl Outbox {
     /// Drops what may be left out; the connection catches up later.
     fn skip(&self, queue: &mut Queue) {
         queue.skipped = queue.skipped.or(queue.output_since());
+        if !std::mem::replace(&mut queue.narrow, true) {
+            self.sink.narrow();
+        }
         let dropped = if queue.has(Kind::Data) {
             queue.drop_data(&self.budget)
         } else {

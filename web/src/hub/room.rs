@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::audience::{Audience, Heads};
 use super::budget::{Budget, Hold, Kept};
 use super::departed::Departed;
-use super::outbox::{Chunk, Numbers, Outbox};
+use super::outbox::{CHUNK_BYTES_WHOLE, Chunk, Numbers, Outbox};
 use super::{Context, Inner, unix_ms};
 use crate::cluster::{Cursor, Event, LeaveReason, Member, Outbound, User};
 use crate::demo;
@@ -925,13 +925,43 @@ impl Delivery {
             self.flush_again = audience.flush(&self.heads, now);
         }
         if !bytes.is_empty() {
-            self.send(first, budget.share(bytes), &told);
+            if told.is_empty() && bytes.len() > CHUNK_BYTES_WHOLE {
+                self.send_parts(first, &bytes, budget);
+            } else {
+                self.send(first, budget.share(bytes), &told);
+            }
             if self.behind > 0 {
                 self.keep(said, budget);
             }
             self.forget();
         }
         strangers
+    }
+
+    /// Gives every seat the frames numbered from `first` in several chunks, each freed when everybody has
+    /// it: of one long chunk each connection that is in the middle of it would copy its rest.
+    fn send_parts(&mut self, first: u64, bytes: &[u8], budget: &Arc<Budget>) {
+        let (mut start, mut end) = (0, 0);
+        let (mut number, mut next) = (first, first);
+        let mut parts = Vec::new();
+        while end < bytes.len() {
+            end += frame::frame_at(&bytes[end..], 0).range.end;
+            next += 1;
+            if end - start >= CHUNK_BYTES_WHOLE / 2 || end >= bytes.len() {
+                parts.push(Chunk {
+                    bytes: budget.share(bytes[start..end].to_vec()),
+                    numbers: Numbers::Run(number..next),
+                });
+                (start, number) = (end, next);
+            }
+        }
+        self.behind = 0;
+        for seat in &mut self.seats {
+            for part in &parts {
+                seat.behind = seat.outbox.push(part.clone());
+            }
+            self.behind += usize::from(seat.behind);
+        }
     }
 
     /// Gives every seat the frames numbered from `first`, less the departures of senders that sent

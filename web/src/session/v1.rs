@@ -52,6 +52,7 @@ impl V1 {
     /// A connection that has said nothing yet.
     pub(crate) fn new(hub: Hub, outbox: Arc<Outbox>, config: Arc<Config>, binary: bool) -> Self {
         let now = Instant::now();
+        outbox.narrow();
         Self {
             hub,
             outbox,
