@@ -110,21 +110,22 @@ impl Pair {
         }
     }
 
-    /// Carries everything across until nothing is said for a tick.
+    /// Carries everything across until n2 shows what n1 shows.
     fn settle(&mut self) {
-        let mut quiet = 0;
-        while quiet < 2 {
+        let members = self.cores[0].shown().count();
+        for _ in 0..200 {
             self.now = self.now.after(Duration::from_millis(60));
-            quiet += 1;
             for index in 0..2 {
                 self.cores[index].handle(self.now, Input::Tick);
             }
-            while self.carry() {
-                quiet = 0;
+            while self.carry() {}
+            if self.cores[1].shown().count() == members {
+                return;
             }
         }
     }
 
+    /// Carries what is there; false if that is nothing.
     fn carry(&mut self) -> bool {
         let mut some = false;
         for from in 0..2 {
@@ -132,19 +133,18 @@ impl Pair {
                 let (now, to) = (self.now, 1 - from);
                 match output {
                     Output::Send { conn, lane, frame } => {
-                        some |= frame.len() > 200;
+                        some = true;
                         let bytes = frame.len();
-                        self.cores[to].handle(
-                            now,
-                            Input::Frame {
-                                conn,
-                                lane,
-                                bytes: frame,
-                            },
-                        );
+                        let given = Input::Frame {
+                            conn,
+                            lane,
+                            bytes: frame,
+                        };
+                        self.cores[to].handle(now, given);
                         self.cores[from].handle(now, Input::Drained { conn, lane, bytes });
                     }
                     Output::Datagram { conn, bytes, .. } => {
+                        some = true;
                         self.cores[to].handle(now, Input::Datagram { conn, bytes });
                     }
                     _ => {}
