@@ -1,8 +1,10 @@
 //! The seam to the rest of the cluster: what goes out, and what can be asked.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -197,6 +199,40 @@ impl Uplink for mpsc::Sender<Outbound> {
             Err(TrySendError::Full(said)) => Some(said),
             Ok(()) | Err(TrySendError::Closed(_)) => None,
         }
+    }
+}
+
+/// Carries what clients ask of one node to the node that can answer it.
+pub trait Carrier: Send + Sync + 'static {
+    /// The other nodes that something can be carried to now, nearest first.
+    fn reachable(&self) -> Vec<String>;
+
+    /// Hands `request`, of at most 1 MiB, to a node's [`Answers`](crate::Answers); what they say comes
+    /// back part by part, and an error last where the node cannot be reached or is lost. Whoever drops
+    /// it before its end has the other side stop.
+    fn carry(&self, node: &str, request: Bytes) -> Carried;
+}
+
+/// The parts of an answer that another node gives.
+pub type Carried = Pin<Box<dyn Stream<Item = Result<Bytes, CarryError>> + Send>>;
+
+/// The node that is asked cannot be reached, or was lost before its answer was whole; whether it did
+/// what it was asked is unknown then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node that has the answer cannot be reached or was lost")]
+pub struct CarryError;
+
+/// A node on its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Nobody;
+
+impl Carrier for Nobody {
+    fn reachable(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn carry(&self, _node: &str, _request: Bytes) -> Carried {
+        Box::pin(futures_util::stream::iter([Err(CarryError)]))
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Config {
     /// What resume tokens are sealed with: the same on all nodes of a cluster, the first one seals,
     /// any opens. Defaults to none: the node makes its own, and tokens are good on this node alone.
     pub resume_secrets: Vec<Secret>,
+    /// SockJS, for pages whose WebSockets do not get through.
+    pub sockjs: SockJs,
     /// How long a client may take to answer a close before its socket is dropped. Defaults to 1 s.
     pub close_timeout: Duration,
     /// How long a shutdown waits for connections to finish. Defaults to 2 s.
@@ -100,8 +102,53 @@ impl Default for Config {
             stranger_timeout: Duration::from_secs(10),
             hello_timeout: Duration::from_secs(10),
             resume_secrets: Vec::new(),
+            sockjs: SockJs::default(),
             close_timeout: Duration::from_secs(1),
             shutdown_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Settings of the SockJS server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SockJs {
+    /// Paths under which the tutorial's protocol is served, each beginning with a slash and not ending in
+    /// one. Protocol v1 is always at `/v1/sockjs`. Defaults to `/ws`.
+    pub prefixes: Vec<String>,
+    /// The script of the iframe page: sockjs-client in the version of the pages that use it, as a URL or a
+    /// path. Defaults to the one that the npm package names.
+    pub client_url: String,
+    /// The longest silence while a client listens; then it is sent a heartbeat. Defaults to 25 s.
+    pub heartbeat: Duration,
+    /// A session that nobody listens to for so long is over. Defaults to 5 s.
+    pub disconnect_delay: Duration,
+    /// Bytes after which an answer that goes on is ended, so that browsers let go of it; the client asks
+    /// again at once. Defaults to 128 KiB.
+    pub response_bytes_max: usize,
+    /// The largest body that a client may send; a larger one is answered with 413. Defaults to 256 KiB.
+    pub body_bytes_max: usize,
+    /// The time that a body may take; then it is answered with 408. Defaults to 10 s.
+    pub body_timeout: Duration,
+    /// Sessions over HTTP at a time; a further one is answered with 503. Defaults to 10,000.
+    pub sessions_max: usize,
+    /// Whether there are services for public conformance suites besides: `/echo`, `/close`,
+    /// `/disabled_websocket_echo` and `/cookie_needed_echo`. Defaults to false.
+    pub conformance: bool,
+}
+
+impl Default for SockJs {
+    fn default() -> Self {
+        Self {
+            prefixes: vec!["/ws".to_owned()],
+            client_url: "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js"
+                .to_owned(),
+            heartbeat: Duration::from_secs(25),
+            disconnect_delay: Duration::from_secs(5),
+            response_bytes_max: 128 * 1024,
+            body_bytes_max: 256 * 1024,
+            body_timeout: Duration::from_secs(10),
+            sessions_max: 10_000,
+            conformance: false,
         }
     }
 }

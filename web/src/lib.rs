@@ -25,6 +25,7 @@ mod assets;
 mod protocol;
 mod routes;
 mod session;
+mod sockjs;
 pub mod tls;
 mod token;
 mod websocket;

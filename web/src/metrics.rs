@@ -98,6 +98,8 @@ pub struct Closes {
     pub restart: Counter,
     /// 1013: too much waited for a v1 connection, or its join was not answered.
     pub overload: Counter,
+    /// 3000: a SockJS client's frame was none.
+    pub sockjs: Counter,
     /// 4400: a v1 client said what the protocol does not have.
     pub bad_message: Counter,
     /// 4408: a v1 client did not say hello.
@@ -111,10 +113,18 @@ pub struct Closes {
 /// The counters and gauges of one node's web edge.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// WebSocket connections open now.
+    /// Connections open now: WebSockets, and SockJS sessions over HTTP.
     pub connections: Gauge,
-    /// WebSocket connections opened.
+    /// Connections opened.
     pub connections_total: Counter,
+    /// SockJS sessions over HTTP that this node has now.
+    pub sockjs_sessions: Gauge,
+    /// Requests of SockJS sessions that were carried to the sessions' node.
+    pub sockjs_carried: Counter,
+    /// Requests of SockJS sessions that were carried here by other nodes.
+    pub sockjs_served: Counter,
+    /// Requests of SockJS sessions whose node could not be reached, or was lost midway.
+    pub sockjs_lost: Counter,
     /// Rooms with state on this node, with or without connections.
     pub rooms: Gauge,
     /// Messages that clients sent, dropped ones included.
@@ -174,13 +184,30 @@ impl Metrics {
         page.one(
             "cursormesh_connections",
             "gauge",
-            "WebSocket connections open now.",
+            "Connections open now: WebSockets, and SockJS sessions over HTTP.",
             self.connections.get(),
+        );
+        page.one(
+            "cursormesh_sockjs_sessions",
+            "gauge",
+            "SockJS sessions over HTTP that this node has now.",
+            self.sockjs_sessions.get(),
+        );
+        page.by(
+            "cursormesh_sockjs_requests_total",
+            "counter",
+            "Requests of SockJS sessions that other nodes have (carried, lost) or asked for (served).",
+            "outcome",
+            &[
+                ("carried", self.sockjs_carried.get()),
+                ("served", self.sockjs_served.get()),
+                ("lost", self.sockjs_lost.get()),
+            ],
         );
         page.one(
             "cursormesh_connections_total",
             "counter",
-            "WebSocket connections opened.",
+            "Connections opened.",
             self.connections_total.get(),
         );
         page.one(
@@ -299,6 +326,7 @@ impl Metrics {
                 ("1009", closes.too_big.get()),
                 ("1012", closes.restart.get()),
                 ("1013", closes.overload.get()),
+                ("3000", closes.sockjs.get()),
                 ("4400", closes.bad_message.get()),
                 ("4408", closes.no_hello.get()),
                 ("4409", closes.superseded.get()),

@@ -1,6 +1,8 @@
 //! What a connection speaks: from whole messages to what happens in rooms. The socket is someone
 //! else's business, so that one session runs over any transport.
 
+pub(crate) mod dialect;
+mod echo;
 pub(crate) mod tutorial;
 pub(crate) mod v1;
 

@@ -39,8 +39,18 @@ pub(crate) enum Action {
 const ID_BYTES_MAX: usize = 200;
 
 /// Takes the rest of a path apart, which is empty or begins with a slash; one slash at its end does not
-/// matter. `None` if nothing is there.
-pub(crate) fn route(rest: &str) -> Option<Route<'_>> {
+/// matter. `/~NODE` may come first: then the path is one that names the node whose the session is.
+/// `None` if nothing is there.
+pub(crate) fn route(rest: &str) -> Option<(Option<&str>, Route<'_>)> {
+    if let Some(route) = plain(rest) {
+        return Some((None, route));
+    }
+    let named = rest.strip_prefix("/~")?;
+    let (node, rest) = named.split_at(named.find('/').unwrap_or(named.len()));
+    Some((Some(node), plain(rest)?))
+}
+
+fn plain(rest: &str) -> Option<Route<'_>> {
     if rest.is_empty() || rest == "/" {
         return Some(Route::Greeting);
     }
@@ -88,6 +98,26 @@ fn is_iframe(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn route(rest: &str) -> Option<Route<'_>> {
+        super::route(rest).map(|(_, route)| route)
+    }
+
+    #[test]
+    fn a_path_may_name_the_node_first() {
+        let xhr = Route::Session {
+            id: "b",
+            does: Action::Receive(Transport::Xhr),
+        };
+        assert_eq!(super::route("/~n1/a/b/xhr"), Some((Some("n1"), xhr)));
+        assert_eq!(super::route("/~n1/b/xhr"), Some((None, xhr)));
+        assert_eq!(super::route("/~n1"), Some((Some("n1"), Route::Greeting)));
+        assert_eq!(
+            super::route("/~n1/websocket"),
+            Some((Some("n1"), Route::RawWebSocket))
+        );
+        assert_eq!(super::route("/~n1/~n2/a/b/xhr"), None);
+    }
 
     #[test]
     fn the_prefix_greets_with_a_slash_or_without() {

@@ -1,99 +1,138 @@
-//! One SockJS session: what waits for its client, and the request that takes it.
+//! One SockJS session over HTTP: what its connection has for the client, and the request that takes it.
 //!
-//! A session outlives the requests that carry it. What its connection sends is kept until a receiver
-//! takes it, within a bound; past that the connection's outbox keeps it, skips ahead or ends, as with
-//! any client that reads slowly. A receiver takes at its own pace: it is asked for the next bytes when
-//! the last are gone.
+//! A session outlives the requests that carry it. While a receiver is there, what the connection writes
+//! is handed to it, a little ahead of what it has sent; while none is, the session takes nothing and the
+//! connection's outbox keeps it, skips ahead or ends, as with any client that reads slowly.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
-use tokio::time::{Duration, Instant};
+use futures_util::Stream;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::frame;
 use super::transport::Transport;
+use crate::config::SockJs;
 use crate::hub::outbox::FrameSink;
-use crate::websocket::frame as wire;
+use crate::websocket::frame::{self as wire, Opcode};
 
-/// Bytes of messages that a session keeps for its next receiver.
-const QUEUE_BYTES_MAX: usize = 64 * 1024;
-/// A session without a receiver for so long is gone.
-pub(crate) const DISCONNECT_DELAY: Duration = Duration::from_secs(5);
-/// The longest silence while a receiver waits.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(25);
+/// Bytes of messages that are handed to a receiver ahead of what it has sent.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
+/// Posts that wait for the connection; a client that keeps to the protocol has one at a time.
+const POSTS_MAX: usize = 4;
 
 /// A session, shared by its connection and its requests.
 pub(crate) struct Session {
     state: Mutex<State>,
     /// Something happened that concerns the connection.
     changed: Notify,
+    posts: mpsc::Sender<Post>,
+    limits: Limits,
+}
+
+/// The times of sessions.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    heartbeat: std::time::Duration,
+    disconnect_delay: std::time::Duration,
+}
+
+/// What a client said in one request.
+pub(super) struct Post {
+    /// The messages.
+    pub(super) texts: Vec<String>,
+    /// To be told when the connection has taken them.
+    pub(super) taken: oneshot::Sender<()>,
 }
 
 struct State {
-    /// Texts that no receiver has taken.
-    queue: VecDeque<String>,
-    queue_bytes: usize,
+    /// Texts for the receiver; empty while there is none.
+    texts: Vec<String>,
+    texts_bytes: usize,
+    /// The connection was told that nothing is taken for now.
+    held_up: bool,
     /// `o` was sent.
     opened: bool,
-    /// The close frame: every receiver from now on gets it after what waits.
+    /// The close frame: every receiver from now on gets it.
     closed: Option<String>,
     /// A heartbeat is due.
     beats: bool,
-    receiver: Option<Waker>,
+    /// The receiver is to end its answer.
+    released: bool,
     has_receiver: bool,
+    /// The receiver waits for something to send.
+    waiting: Option<Waker>,
     /// When a receiver came, went, or was sent something last.
     active_at: Instant,
-    /// A receiver broke off: the session is over.
-    interrupted: bool,
+    /// Nobody hears the session any more, or a receiver broke off.
+    over: bool,
+    /// The node stops.
+    stopping: bool,
 }
 
 /// What is to be done about a session by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Health {
+pub(super) enum Health {
     /// Nothing before then.
     Until(Instant),
-    /// Nobody hears it any more.
+    /// Its client is gone.
     Over,
 }
 
 impl Session {
-    /// A session that nobody has heard yet.
-    pub(crate) fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self {
+    /// A session that nobody has heard yet, and what its clients say.
+    pub(super) fn new(config: &SockJs) -> (Arc<Self>, mpsc::Receiver<Post>) {
+        let (posts, said) = mpsc::channel(POSTS_MAX);
+        let session = Arc::new(Self {
             state: Mutex::new(State {
-                queue: VecDeque::new(),
-                queue_bytes: 0,
+                texts: Vec::new(),
+                texts_bytes: 0,
+                held_up: false,
                 opened: false,
                 closed: None,
                 beats: false,
-                receiver: None,
+                released: false,
                 has_receiver: false,
-                active_at: now,
-                interrupted: false,
+                waiting: None,
+                active_at: Instant::now(),
+                over: false,
+                stopping: false,
             }),
             changed: Notify::new(),
-        })
+            posts,
+            limits: Limits {
+                heartbeat: config.heartbeat,
+                disconnect_delay: config.disconnect_delay,
+            },
+        });
+        (session, said)
     }
 
-    /// A request that wants to hear the session. `None` while another one does.
-    pub(crate) fn receive(
+    /// The answer to a request that wants to hear the session, of `bytes_max` bytes at most but for the
+    /// last frame. While another request does, it says so and ends. `None` if the session is over.
+    pub(super) fn receive(
         self: &Arc<Self>,
         transport: Transport,
         callback: String,
         bytes_max: usize,
     ) -> Option<Receiver> {
         let mut state = self.lock();
-        if std::mem::replace(&mut state.has_receiver, true) {
+        if state.over {
             return None;
         }
-        state.active_at = Instant::now();
+        let is_second = std::mem::replace(&mut state.has_receiver, true);
+        if !is_second {
+            state.active_at = Instant::now();
+            // The silence that is a client's end becomes the one that a heartbeat breaks.
+            self.changed.notify_one();
+        }
         drop(state);
         Some(Receiver {
-            session: self.clone(),
+            session: (!is_second).then(|| self.clone()),
             transport,
             callback,
             left: bytes_max,
@@ -102,36 +141,61 @@ impl Session {
         })
     }
 
-    /// The session is closed: its receivers are told why, until it is forgotten.
-    pub(crate) fn close(&self, code: u16, reason: &str) {
+    /// Has the receiver end its answer in good order, if there is one. Its client comes back.
+    pub(super) fn release(&self) {
         let mut state = self.lock();
-        state.closed.get_or_insert_with(|| frame::close(code, reason));
-        state.active_at = Instant::now();
-        state.wake();
+        if state.has_receiver {
+            state.released = true;
+            state.wake();
+        }
+    }
+
+    /// The connection takes what the client says. False if it has ended.
+    pub(super) async fn post(&self, texts: Vec<String>) -> bool {
+        let (taken, done) = oneshot::channel();
+        self.posts.send(Post { texts, taken }).await.is_ok() && done.await.is_ok()
+    }
+
+    /// The node stops: the connection closes, and nobody waits for a client that may not come.
+    pub(super) fn shut_down(&self) {
+        let mut state = self.lock();
+        state.stopping = true;
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Whether the node stops.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.lock().stopping
     }
 
     /// Looks after the session by time: sends a heartbeat if one is due.
-    pub(crate) fn on_time(&self, now: Instant) -> Health {
+    pub(super) fn on_time(&self, now: Instant) -> Health {
         let mut state = self.lock();
-        if state.interrupted {
+        if state.over {
             return Health::Over;
         }
-        let rest = if state.has_receiver { HEARTBEAT } else { DISCONNECT_DELAY };
+        let rest = if state.has_receiver {
+            self.limits.heartbeat
+        } else {
+            self.limits.disconnect_delay
+        };
         let due = state.active_at + rest;
         if now < due {
             return Health::Until(due);
         }
         if !state.has_receiver {
+            state.over = true;
             return Health::Over;
         }
         state.beats = true;
         state.active_at = now;
         state.wake();
-        Health::Until(now + HEARTBEAT)
+        Health::Until(now + self.limits.heartbeat)
     }
 
     /// Resolves when there is something for the connection to look at.
-    pub(crate) async fn changed(&self) {
+    pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
@@ -140,28 +204,41 @@ impl Session {
     }
 }
 
+/// What a receiver sends next.
+enum Next {
+    Frame(String),
+    /// The answer ends with this frame.
+    Last(String),
+    /// The answer ends.
+    End,
+}
+
 impl State {
     fn wake(&mut self) {
-        if let Some(waker) = self.receiver.take() {
+        if let Some(waker) = self.waiting.take() {
             waker.wake();
         }
     }
 
-    /// The next frame for a receiver, and whether it is the last of the session.
-    fn next_frame(&mut self) -> Option<(String, bool)> {
+    fn next(&mut self, transport: Transport) -> Option<Next> {
         if !std::mem::replace(&mut self.opened, true) {
-            return Some((frame::OPEN.to_owned(), false));
+            return Some(Next::Frame(frame::OPEN.to_owned()));
         }
-        if !self.queue.is_empty() {
-            let texts = std::mem::take(&mut self.queue);
-            self.queue_bytes = 0;
+        if !self.texts.is_empty() {
+            let texts = std::mem::take(&mut self.texts);
+            self.texts_bytes = 0;
             let frame = frame::messages(texts.iter().map(String::as_str));
-            return Some((frame, false));
+            return Some(Next::Frame(frame));
         }
         if let Some(closed) = &self.closed {
-            return Some((closed.clone(), true));
+            return Some(Next::Last(closed.clone()));
         }
-        std::mem::take(&mut self.beats).then(|| (frame::HEARTBEAT.to_owned(), false))
+        if self.released && !transport.is_polling() {
+            return Some(Next::End);
+        }
+        // A poll has to end with something.
+        let beats = std::mem::take(&mut self.beats) || self.released;
+        beats.then(|| Next::Frame(frame::HEARTBEAT.to_owned()))
     }
 }
 
@@ -169,21 +246,28 @@ impl State {
 impl FrameSink for Session {
     fn try_write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.lock();
-        if state.closed.is_some() || state.interrupted {
+        if state.closed.is_some() || state.over {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        if state.queue_bytes >= QUEUE_BYTES_MAX {
+        if !state.has_receiver || state.texts_bytes >= AHEAD_BYTES_MAX {
+            state.held_up = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut taken = 0;
         for slice in bytes {
-            // Outboxes hand over whole frames, and all of a slice is always taken.
+            if state.texts_bytes >= AHEAD_BYTES_MAX {
+                state.held_up = true;
+                break;
+            }
+            // All of a slice is taken or nothing, so that each begins with a frame.
             for (opcode, payload) in wire::frames(slice) {
-                if opcode == wire::Opcode::Text
-                    && let Ok(text) = std::str::from_utf8(payload)
-                {
-                    state.queue_bytes += text.len();
-                    state.queue.push_back(text.to_owned());
+                if opcode == Opcode::Text as u8 {
+                    let text = String::from_utf8_lossy(payload).into_owned();
+                    state.texts_bytes += text.len();
+                    state.texts.push(text);
+                } else if opcode == Opcode::Close as u8 {
+                    let (code, reason) = wire::close_parts(payload);
+                    state.closed = Some(frame::close(code, reason));
                 }
             }
             taken += slice.len();
@@ -197,9 +281,10 @@ impl FrameSink for Session {
     }
 }
 
-/// A request that hears a session: the body of its answer.
+/// A request that hears a session: the body of its answer, one item per frame.
 pub(crate) struct Receiver {
-    session: Arc<Session>,
+    /// `None` for one that is turned away.
+    session: Option<Arc<Session>>,
     transport: Transport,
     callback: String,
     /// Bytes until the answer is as long as one may be.
@@ -210,32 +295,49 @@ pub(crate) struct Receiver {
     done: bool,
 }
 
-impl Receiver {
-    /// The next bytes of the answer; `None` at its end.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if self.done {
+impl Stream for Receiver {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let this = &mut *self;
+        if this.done {
             return Poll::Ready(None);
         }
-        let prelude = self.transport.prelude(&self.callback);
-        if !std::mem::replace(&mut self.begun, true) && !prelude.is_empty() {
-            return Poll::Ready(Some(prelude.into()));
+        if !std::mem::replace(&mut this.begun, true) {
+            let prelude = this.transport.prelude(&this.callback);
+            if !prelude.is_empty() {
+                return Poll::Ready(Some(prelude.into()));
+            }
         }
-        let mut state = self.session.lock();
-        let Some((frame, last)) = state.next_frame() else {
-            state.receiver = Some(cx.waker().clone());
-            return Poll::Pending;
+        let Some(session) = &this.session else {
+            this.done = true;
+            let frame = frame::close(2010, "Another connection still open");
+            return Poll::Ready(Some(this.transport.wrap(&frame, &this.callback).into()));
+        };
+        let mut state = session.lock();
+        let (frame, ends) = match state.next(this.transport) {
+            Some(Next::Frame(frame)) => (Some(frame), this.transport.is_polling()),
+            Some(Next::Last(frame)) => (Some(frame), true),
+            Some(Next::End) => (None, true),
+            None => {
+                state.waiting = Some(cx.waker().clone());
+                // Nothing is ahead of it any more, so the connection may go on.
+                if std::mem::take(&mut state.held_up) {
+                    session.changed.notify_one();
+                }
+                return Poll::Pending;
+            }
         };
         state.active_at = Instant::now();
-        let text = self.transport.wrap(&frame, &self.callback);
-        self.left = self.left.saturating_sub(text.len());
-        if last || self.left == 0 || self.transport.is_polling() {
-            self.done = true;
+        let text = frame.map(|frame| this.transport.wrap(&frame, &this.callback));
+        this.left = this.left.saturating_sub(text.as_ref().map_or(0, String::len));
+        if ends || this.left == 0 {
+            this.done = true;
             state.has_receiver = false;
+            state.released = false;
+            session.changed.notify_one();
         }
-        drop(state);
-        // There is room for more.
-        self.session.changed.notify_one();
-        Poll::Ready(Some(text.into()))
+        Poll::Ready(text.map(Bytes::from))
     }
 }
 
@@ -244,12 +346,13 @@ impl Drop for Receiver {
         if self.done {
             return;
         }
-        // The client broke off, and what was on its way may be lost: the session ends.
-        let mut state = self.session.lock();
-        state.has_receiver = false;
-        state.receiver = None;
-        state.interrupted = true;
-        drop(state);
-        self.session.changed.notify_one();
+        if let Some(session) = &self.session {
+            // The client broke off, and what was on its way may be lost: the session is over.
+            let mut state = session.lock();
+            state.has_receiver = false;
+            state.waiting = None;
+            state.over = true;
+            session.changed.notify_one();
+        }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
+use serde::{Deserialize, Serialize};
+
 use super::frame::quote;
 
 /// How frames reach a client over HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Transport {
     /// A request that is answered with one frame.
     Xhr,
@@ -134,7 +136,7 @@ fn quote_in_script(text: &str, out: &mut String) {
     }
 }
 
-/// The name of a function that a request wants called.
+/// The name of a function that a request wants called, if it may.
 pub(crate) fn callback(name: Option<&str>) -> Result<&str, CallbackError> {
     let name = name.filter(|name| !name.is_empty()).ok_or(CallbackError::Required)?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

@@ -30,6 +30,10 @@ impl Close {
     pub(crate) const OVERLOADED: Self = Self::new(1013, "too much waits for this connection");
     /// The rest of the cluster did not answer a join.
     pub(crate) const UNANSWERED: Self = Self::new(1013, "the join was not answered in time");
+    /// The client's SockJS frame is not one.
+    pub(crate) const BROKEN_FRAMING: Self = Self::new(3000, "Broken framing.");
+    /// The service is one that closes.
+    pub(crate) const GO_AWAY: Self = Self::new(3000, "Go away!");
     /// No hello came.
     pub(crate) const NO_HELLO: Self = Self::new(4408, "no hello in time");
     /// The member is connected elsewhere now.

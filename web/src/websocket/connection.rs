@@ -18,9 +18,9 @@ use crate::hub::Hub;
 use crate::hub::budget::Flow;
 use crate::hub::outbox::{Outbox, State};
 use crate::metrics::Metrics;
-use crate::session::tutorial::Tutorial;
-use crate::session::v1::V1;
+use crate::session::dialect::Dialect;
 use crate::session::{End, Session};
+use crate::sockjs::framing::Framed;
 
 /// Bytes read from a socket at a time, into a buffer that the connections of a poller share.
 pub(super) const READ_BYTES: usize = 16 * 1024;
@@ -28,18 +28,6 @@ pub(super) const READ_BYTES: usize = 16 * 1024;
 /// How often in a row a connection is given what it was owed. A client that takes it as fast as it
 /// comes lets others go first then.
 const CATCH_UPS: usize = 8;
-
-/// What a connection speaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Dialect {
-    /// The tutorial's protocol, in a room.
-    Tutorial(String),
-    /// Protocol v1; with cursors in binary frames, or all in JSON.
-    V1 {
-        /// Binary frames.
-        binary: bool,
-    },
-}
 
 /// What happened to a connection's socket.
 #[derive(Debug, Clone, Copy, Default)]
@@ -112,19 +100,12 @@ impl Connection {
         let Shared { hub, config, .. } = shared;
         let outbox = hub.outbox(socket.clone());
         let now = Instant::now();
-        let (id, session): (Uuid, Box<dyn Session>) = match dialect {
-            Dialect::Tutorial(room) => {
-                let membership = hub.enter(&room, outbox.clone());
-                let id = membership.member();
-                tracing::info!(connection = %id, room, "connection opened");
-                (id, Box::new(Tutorial::new(hub.clone(), membership)))
-            }
-            Dialect::V1 { binary } => {
-                let session = V1::new(hub.clone(), outbox.clone(), config.clone(), binary);
-                tracing::info!(connection = %session.id(), "connection opened");
-                (session.id(), Box::new(session))
-            }
-        };
+        let framed = socket.is_framed();
+        let transport = if framed { "sockjs websocket" } else { "websocket" };
+        let (id, mut session) = dialect.open(hub, config, &outbox, transport);
+        if framed {
+            session = Box::new(Framed(session));
+        }
         let metrics = hub.metrics();
         metrics.connections.rise(1);
         metrics.connections_total.increment();
@@ -460,7 +441,7 @@ fn may_read(decoder: &Decoder, shared: &Shared) -> usize {
 }
 
 /// The close frame that goes with an end, which is counted and logged; `None` if nobody would get it.
-fn goodbye(id: Uuid, end: End, metrics: &Metrics) -> Option<Vec<u8>> {
+pub(crate) fn goodbye(id: Uuid, end: End, metrics: &Metrics) -> Option<Vec<u8>> {
     match end {
         End::Node(close) => {
             count(metrics, close);
@@ -498,6 +479,7 @@ fn count(metrics: &Metrics, close: Close) {
         1009 => closes.too_big.increment(),
         1012 => closes.restart.increment(),
         1013 => closes.overload.increment(),
+        3000 => closes.sockjs.increment(),
         4400 => closes.bad_message.increment(),
         4408 => closes.no_hello.increment(),
         4409 => closes.superseded.increment(),

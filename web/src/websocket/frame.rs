@@ -59,6 +59,33 @@ pub(crate) fn close(close: Close) -> Vec<u8> {
     output
 }
 
+/// The opcodes and payloads in a run of whole frames written by [`encode`].
+pub(crate) fn frames(mut run: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let first = *run.first()?;
+        let end = frame_at(run, 0).range.end;
+        let (frame, rest) = run.split_at(end);
+        run = rest;
+        let header = match frame[1] {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        };
+        Some((first & 0xf, &frame[header..]))
+    })
+}
+
+/// Code and reason in the payload of a close frame; 1000 where it has none.
+pub(crate) fn close_parts(payload: &[u8]) -> (u16, &str) {
+    match payload {
+        [high, low, reason @ ..] => (
+            u16::from_be_bytes([*high, *low]),
+            std::str::from_utf8(reason).unwrap_or_default(),
+        ),
+        _ => (1000, ""),
+    }
+}
+
 /// Where one frame stands in a run of frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -111,7 +138,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_close_frame_is_taken_apart_as_it_was_written() {
+        let frame = close(Close::SHUTDOWN);
+        let mut run = text("x");
+        run.extend_from_slice(&frame);
+        let parts: Vec<_> = frames(&run).collect();
+        assert_eq!(parts[0], (Opcode::Text as u8, &b"x"[..]));
+        assert_eq!(parts[1].0, Opcode::Close as u8);
+        assert_eq!(close_parts(parts[1].1), (1012, Close::SHUTDOWN.reason));
+        assert_eq!(close_parts(b""), (1000, ""));
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_in_a_row_is_read_in_a_row(
+            lengths in prop::collection::vec(prop_oneof![0usize..200, 65_500usize..65_600], 0..6),
+        ) {
+            let mut run = Vec::new();
+            for length in &lengths {
+                encode(Opcode::Text, &vec![b'x'; *length], &mut run);
+            }
+            let read: Vec<usize> = frames(&run).map(|(_, payload)| payload.len()).collect();
+            prop_assert_eq!(read, lengths);
+        }
+
         #[test]
         fn a_frame_is_found_from_any_of_its_bytes(
             lengths in prop::collection::vec(prop_oneof![0usize..200, 65_500usize..65_600], 1..6),

@@ -23,7 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Duration, Instant};
 
 use super::close::Close;
-use super::connection::{Connection, Dialect, READ_BYTES, Ready, Shared};
+use super::connection::{Connection, READ_BYTES, Ready, Shared};
 use super::mailbox::{Attention, Command, Mailbox};
 use super::socket::Socket;
 use crate::config::Config;
@@ -32,6 +32,7 @@ use crate::hub::outbox;
 use crate::hub::room::Room;
 use crate::hub::ticker::{self, Hosted, Load};
 use crate::session::End;
+use crate::session::dialect::Dialect;
 
 /// Events taken from the system at a time.
 const EVENTS: usize = 1024;
@@ -51,6 +52,8 @@ pub(crate) struct Arrival {
     pub(crate) early: Bytes,
     /// What it speaks.
     pub(crate) dialect: Dialect,
+    /// Whether it speaks that in SockJS frames.
+    pub(crate) framed: bool,
     /// Its share of the connection limit.
     pub(crate) permit: Arc<OwnedSemaphorePermit>,
 }
@@ -221,7 +224,7 @@ impl Poller {
     fn open(&mut self, number: usize, arrival: Arrival) -> io::Result<Connection> {
         let stream = mio::net::TcpStream::from_std(arrival.stream.into_std()?);
         let attention = Attention::new(self.mailbox.clone(), number);
-        let mut socket = Socket::new(stream, arrival.tls, attention);
+        let mut socket = Socket::new(stream, arrival.tls, arrival.framed, attention);
         register(self.poll.registry(), &mut socket, number)?;
         Ok(Connection::open(
             Arc::new(socket),

@@ -1,4 +1,5 @@
-//! One client's socket: plain or encrypted, read by its poller, written by whoever has something.
+//! One client's socket: plain or encrypted, with frames of SockJS or without, read by its poller, written
+//! by whoever has something.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -9,15 +10,18 @@ use rustls::ServerConnection;
 
 use super::mailbox::Attention;
 use crate::hub::outbox::FrameSink;
+use crate::sockjs::framing;
 
 /// A connected, non-blocking socket.
 ///
 /// Encrypted, a write makes one record of at most 16 KiB per call and hands it to the socket in one
 /// go. What the socket does not take of a record is kept, one record at most, and nothing else is taken
-/// until it is gone.
+/// until it is gone. Framed, the same holds for what was translated together.
 pub(super) struct Socket {
     stream: TcpStream,
     tls: Option<Box<Mutex<ServerConnection>>>,
+    /// For a client of SockJS: what was translated and is not written.
+    translated: Option<Box<Mutex<Translated>>>,
     attention: Attention,
 }
 
@@ -25,6 +29,13 @@ pub(super) struct Socket {
 /// second needs 1.6 s for it.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 16 * 1024;
+
+/// Frames of SockJS on their way.
+struct Translated {
+    bytes: Vec<u8>,
+    /// Bytes of them that are written.
+    written: usize,
+}
 
 /// What one call encrypts at most: the plaintext of one record.
 const RECORD_BYTES_MAX: usize = 16 * 1024;
@@ -34,13 +45,24 @@ impl Socket {
     pub(super) fn new(
         stream: TcpStream,
         tls: Option<ServerConnection>,
+        framed: bool,
         attention: Attention,
     ) -> Self {
+        let opening = framed.then(|| Translated {
+            bytes: framing::opening(),
+            written: 0,
+        });
         Self {
             stream,
+            translated: opening.map(|opening| Box::new(Mutex::new(opening))),
             tls: tls.map(|tls| Box::new(Mutex::new(tls))),
             attention,
         }
+    }
+
+    /// Whether its client speaks in SockJS frames.
+    pub(super) fn is_framed(&self) -> bool {
+        self.translated.is_some()
     }
 
     /// The poller has come: from now on it is called again.
@@ -84,8 +106,13 @@ impl Socket {
         self.tls.is_none()
     }
 
-    /// Writes what is left of a record. True if nothing is left.
+    /// Writes what was taken and not written. True if nothing is left.
     pub(super) fn flush(&self) -> io::Result<bool> {
+        if let Some(translated) = &self.translated
+            && !self.write_translated(&mut lock(translated))?
+        {
+            return Ok(false);
+        }
         self.tls
             .as_ref()
             .map_or(Ok(true), |tls| self.write_records(&mut lock(tls)))
@@ -119,6 +146,37 @@ impl Socket {
         Ok(true)
     }
 
+    /// Writes translated frames. True if none is left.
+    fn write_translated(&self, translated: &mut Translated) -> io::Result<bool> {
+        while translated.written < translated.bytes.len() {
+            let left = IoSlice::new(&translated.bytes[translated.written..]);
+            match self.write(&[left]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => translated.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // An idle connection keeps no memory for it.
+        *translated = Translated {
+            bytes: Vec::new(),
+            written: 0,
+        };
+        Ok(true)
+    }
+
+    fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(tls) = &self.tls {
+            return self.encrypt(&mut lock(tls), bytes);
+        }
+        match bytes {
+            // Costs the kernel less than a list of one.
+            [bytes] => (&self.stream).write(bytes),
+            _ => (&self.stream).write_vectored(bytes),
+        }
+    }
+
     fn encrypt(&self, tls: &mut ServerConnection, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
         if !self.write_records(tls)? {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -143,14 +201,16 @@ impl Socket {
 
 impl FrameSink for Socket {
     fn try_write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        if let Some(tls) = &self.tls {
-            return self.encrypt(&mut lock(tls), bytes);
+        let Some(translated) = &self.translated else {
+            return self.write(bytes);
+        };
+        let mut translated = lock(translated);
+        if !self.write_translated(&mut translated)? {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
-        match bytes {
-            // Costs the kernel less than a list of one.
-            [bytes] => (&self.stream).write(bytes),
-            _ => (&self.stream).write_vectored(bytes),
-        }
+        let taken = framing::translate(bytes, &mut translated.bytes);
+        self.write_translated(&mut translated)?;
+        Ok(taken)
     }
 
     fn call(&self) {
@@ -164,6 +224,6 @@ impl FrameSink for Socket {
     }
 }
 
-fn lock(tls: &Mutex<ServerConnection>) -> MutexGuard<'_, ServerConnection> {
-    tls.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
