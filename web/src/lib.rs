@@ -34,3 +34,4 @@ pub use config::Config;
 pub use hub::Hub;
 pub use metrics::Metrics;
 pub use server::{BindError, Server};
+pub use sockjs::carriage::Answers;

@@ -12,13 +12,15 @@ use rustls::ServerConnection;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_rustls::server::TlsStream;
-use warp::Filter;
+use warp::path::FullPath;
 use warp::reply::Response as Reply;
+use warp::{Buf, Filter, Stream};
 
 use crate::cluster::Directory;
 use crate::hub::Hub;
 use crate::protocol;
-use crate::websocket::connection::Dialect;
+use crate::session::dialect::Dialect;
+use crate::sockjs::answer::{Call, Endpoint, Outcome};
 use crate::websocket::poller::{Arrival, Pollers};
 use crate::websocket::upgrade::{self, UpgradeError};
 use crate::{admin, assets};
@@ -38,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) hub: Hub,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) pollers: Arc<Pollers>,
+    pub(crate) sockjs: Arc<Endpoint>,
     /// Turns true when the node stops.
     pub(crate) shutdown: watch::Receiver<bool>,
 }
@@ -86,14 +89,25 @@ pub(crate) fn routes(
         .map(|request: Request| request.query(admin::cluster));
     let api = warp::path("api")
         .map(|| admin::error(StatusCode::NOT_FOUND, "There is nothing at this address."));
+    let endpoint = context.sockjs.clone();
+    let sockjs = warp::path::full()
+        .and_then(move |path: FullPath| {
+            let service = endpoint.service(path.as_str());
+            async move {
+                service
+                    .map(|index| (index, path))
+                    .ok_or_else(warp::reject::not_found)
+            }
+        })
+        .and(request(&context))
+        .and(query())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::ext::optional::<Origin>())
+        .and(warp::body::stream())
+        .then(sockjs);
     let websocket = warp::path!("ws")
         .and(request(&context))
-        .and(
-            warp::query::raw()
-                .map(Some)
-                .or(warp::any().map(|| None))
-                .unify(),
-        )
+        .and(query())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<Origin>())
         .map(tutorial);
@@ -105,7 +119,9 @@ pub(crate) fn routes(
     let nothing =
         warp::any().map(|| text(StatusCode::NOT_FOUND, "There is nothing at this address.\n"));
 
-    page.or(websocket)
+    page.or(sockjs)
+        .unify()
+        .or(websocket)
         .unify()
         .or(v1)
         .unify()
@@ -242,6 +258,42 @@ fn request(
         )
 }
 
+/// What follows a path's question mark.
+fn query() -> impl Filter<Extract = (Option<String>,), Error = Infallible> + Copy + Send + Sync {
+    warp::query::raw()
+        .map(Some)
+        .or(warp::any().map(|| None))
+        .unify()
+}
+
+/// SockJS, and the tutorial's protocol where a path of SockJS's is opened as a WebSocket.
+async fn sockjs(
+    (service, path): (usize, FullPath),
+    request: Request,
+    query: Option<String>,
+    upgrade: Option<OnUpgrade>,
+    origin: Option<Origin>,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+) -> Reply {
+    let call = Call {
+        method: request.method.clone(),
+        headers: request.headers.clone(),
+        query,
+    };
+    let endpoint = request.context.sockjs.clone();
+    let path = path.as_str().to_owned();
+    match endpoint.answer(service, path, call, body).await {
+        Outcome::Reply(reply) => reply,
+        Outcome::BadRoom(why) => text(StatusCode::BAD_REQUEST, why),
+        Outcome::Upgrade(dialect, framed) => {
+            match upgrade::accept(&request.method, &request.headers) {
+                Ok(accept) => websocket(request, accept, upgrade, origin, dialect, framed),
+                Err(error) => refuse_upgrade(error),
+            }
+        }
+    }
+}
+
 /// The tutorial's protocol.
 fn tutorial(
     request: Request,
@@ -254,7 +306,14 @@ fn tutorial(
         Err(error) => return refuse_upgrade(error),
     };
     match room_name(query.as_deref()) {
-        Ok(room) => websocket(request, accept, upgrade, origin, Dialect::Tutorial(room)),
+        Ok(room) => websocket(
+            request,
+            accept,
+            upgrade,
+            origin,
+            Dialect::Tutorial(room),
+            false,
+        ),
         Err(why) => text(StatusCode::BAD_REQUEST, why),
     }
 }
@@ -280,7 +339,14 @@ fn v1(request: Request, upgrade: Option<OnUpgrade>, origin: Option<Origin>) -> R
             ),
         );
     };
-    let mut reply = websocket(request, accept, upgrade, origin, Dialect::V1 { binary });
+    let mut reply = websocket(
+        request,
+        accept,
+        upgrade,
+        origin,
+        Dialect::V1 { binary },
+        false,
+    );
     if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
         reply.headers_mut().insert(
             header::SEC_WEBSOCKET_PROTOCOL,
@@ -297,6 +363,7 @@ fn websocket(
     upgrade: Option<OnUpgrade>,
     origin: Option<Origin>,
     dialect: Dialect,
+    framed: bool,
 ) -> Reply {
     let context = request.context;
     let (Some(upgrade), Some(origin)) = (upgrade, origin) else {
@@ -322,6 +389,7 @@ fn websocket(
             tls,
             early,
             dialect,
+            framed,
             permit: origin.permit,
         });
     });
@@ -373,7 +441,7 @@ fn refuse_upgrade(error: UpgradeError) -> Reply {
 }
 
 /// The room that a query names; the error is for people.
-fn room_name(query: Option<&str>) -> Result<String, &'static str> {
+pub(crate) fn room_name(query: Option<&str>) -> Result<String, &'static str> {
     for pair in query.unwrap_or_default().split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if percent_decode(key, true).as_deref() == Some("room") {

@@ -22,10 +22,12 @@ use tokio_rustls::TlsAcceptor;
 use warp::Filter;
 use warp::reply::Response as Reply;
 
-use crate::cluster::Directory;
+use crate::cluster::{Carrier, Directory};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::routes::{self, Origin};
+use crate::sockjs::answer::Endpoint;
+use crate::sockjs::carriage::Answers;
 use crate::websocket::poller::Pollers;
 
 /// Connections that the kernel holds until they are accepted.
@@ -47,6 +49,7 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     hub: Hub,
     directory: Arc<dyn Directory>,
+    sockjs: Arc<Endpoint>,
 }
 
 /// An address could not be listened on; nothing is bound any more.
@@ -77,12 +80,29 @@ impl Server {
                 })
             })
             .collect::<Result<_, _>>()?;
+        let config = Arc::new(config);
+        let sockjs = Endpoint::new(hub.clone(), config.clone(), directory.clone(), None);
         Ok(Self {
-            config: Arc::new(config),
+            config,
             listeners,
             hub,
             directory,
+            sockjs,
         })
+    }
+
+    /// The server of a node that has others around it: requests of sessions that they have are carried to
+    /// them. Comes before [`Server::answers`].
+    #[must_use]
+    pub fn with_carrier(mut self, carrier: Arc<dyn Carrier>) -> Self {
+        let (hub, directory) = (self.hub.clone(), self.directory.clone());
+        self.sockjs = Endpoint::new(hub, self.config.clone(), directory, Some(carrier));
+        self
+    }
+
+    /// What answers requests of sessions that this node has and that came to other nodes.
+    pub fn answers(&self) -> Answers {
+        self.sockjs.answers()
     }
 
     /// The addresses listened on, in the order of the configuration, with the real port where the
@@ -103,6 +123,7 @@ impl Server {
             listeners,
             hub,
             directory,
+            sockjs,
         } = self;
         let (stop, stopping) = watch::channel(false);
         let pollers = match Pollers::start(config.threads, &hub, &config) {
@@ -118,6 +139,7 @@ impl Server {
             hub,
             directory,
             pollers: pollers.clone(),
+            sockjs: sockjs.clone(),
             shutdown: stopping.clone(),
         };
         let routes = routes::routes(context);
@@ -161,6 +183,7 @@ impl Server {
             "closing all connections"
         );
         stop.send_replace(true);
+        sockjs.stop();
         pollers.stop();
         let all = u32::try_from(config.connections_max).unwrap_or(u32::MAX);
         if timeout(config.shutdown_timeout, connections.acquire_many(all))

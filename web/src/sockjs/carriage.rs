@@ -197,7 +197,10 @@ impl Places {
         let ask = Ask::Find { prefix, id };
         let mut answers: FuturesUnordered<_> = nodes
             .iter()
-            .map(|node| async { (node, ask.of(node, carrier, within).await) })
+            .map(|node| {
+                let answer = ask.of(node, carrier, within);
+                async move { (node, answer.await) }
+            })
             .collect();
         let mut found = Found::Nowhere;
         while let Some((node, answer)) = answers.next().await {
@@ -296,7 +299,8 @@ impl Answers {
                 Some(ask) => endpoint.asked(ask).await,
                 None => (Verdict::Unknown, None),
             };
-            let parts = receiver.map_or_else(|| stream::empty().left_stream(), StreamExt::right_stream);
+            let parts =
+                receiver.map_or_else(|| stream::empty().left_stream(), StreamExt::right_stream);
             stream::once(async move { verdict.part() }).chain(parts)
         };
         Box::pin(stream::once(answer).flatten())

@@ -72,8 +72,7 @@ pub(crate) fn payload(text: &str, single: bool) -> Result<Vec<String>, PayloadEr
     }
     let whole = without_lone_surrogates(text);
     let text = whole.as_deref().unwrap_or(text);
-    let value: serde_json::Value =
-        serde_json::from_str(text).map_err(|_| PayloadError::Broken)?;
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|_| PayloadError::Broken)?;
     match value {
         serde_json::Value::Array(items) => items
             .into_iter()
@@ -150,7 +149,10 @@ mod tests {
 
     #[test]
     fn what_browsers_change_on_the_way_is_escaped() {
-        assert_eq!(messages(["\u{200d}\u{2028}\u{ffff}é😀"]), r#"a["\u200d\u2028\uffffé😀"]"#);
+        assert_eq!(
+            messages(["\u{200d}\u{2028}\u{ffff}é😀"]),
+            r#"a["\u200d\u2028\uffffé😀"]"#
+        );
     }
 
     #[test]

@@ -135,7 +135,10 @@ mod tests {
         translate(&[IoSlice::new(&run)], &mut output);
         let read = read(&output);
         assert_eq!(read[0], (1, r#"a["x"]"#.to_owned()));
-        assert_eq!(read[1], (1, r#"c[1012,"node is shutting down"]"#.to_owned()));
+        assert_eq!(
+            read[1],
+            (1, r#"c[1012,"node is shutting down"]"#.to_owned())
+        );
         assert_eq!(read[2].0, Opcode::Close as u8);
     }
 

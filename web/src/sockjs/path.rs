@@ -130,10 +130,22 @@ mod tests {
 
     #[test]
     fn an_iframe_has_any_version_in_its_name() {
-        for there in ["/iframe.html", "/iframe-0.1.2-dirty.2144.html", "/iframe-a_b.html", "/iframe.html/"] {
+        for there in [
+            "/iframe.html",
+            "/iframe-0.1.2-dirty.2144.html",
+            "/iframe-a_b.html",
+            "/iframe.html/",
+        ] {
             assert_eq!(route(there), Some(Route::Iframe), "{there}");
         }
-        for not in ["/iframe.htm", "/iframe", "/IFRAME.HTML", "/xframe.html", "/iframe-/.html", "/iframe-é.html"] {
+        for not in [
+            "/iframe.htm",
+            "/iframe",
+            "/IFRAME.HTML",
+            "/xframe.html",
+            "/iframe-/.html",
+            "/iframe-é.html",
+        ] {
             assert_eq!(route(not), None, "{not}");
         }
     }
@@ -144,10 +156,25 @@ mod tests {
             Some(Route::Session { id, does }) => Some((id, does)),
             _ => None,
         };
-        assert_eq!(session("/000/abc/xhr"), Some(("abc", Action::Receive(Transport::Xhr))));
-        assert_eq!(session("/999/abc/xhr_send/"), Some(("abc", Action::XhrSend)));
+        assert_eq!(
+            session("/000/abc/xhr"),
+            Some(("abc", Action::Receive(Transport::Xhr)))
+        );
+        assert_eq!(
+            session("/999/abc/xhr_send/"),
+            Some(("abc", Action::XhrSend))
+        );
         assert_eq!(session("/a/b/websocket"), Some(("b", Action::WebSocket)));
-        for not in ["/a./b/xhr", "/a/b./xhr", "//b/xhr", "/a//xhr", "/a/b/", "/a/b/nothing", "/a/b/xhr/c", "/a/b/xhr//"] {
+        for not in [
+            "/a./b/xhr",
+            "/a/b./xhr",
+            "//b/xhr",
+            "/a//xhr",
+            "/a/b/",
+            "/a/b/nothing",
+            "/a/b/xhr/c",
+            "/a/b/xhr//",
+        ] {
             assert_eq!(session(not), None, "{not}");
         }
         let long = format!("/a/{}/xhr", "x".repeat(201));

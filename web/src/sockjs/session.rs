@@ -330,7 +330,9 @@ impl Stream for Receiver {
         };
         state.active_at = Instant::now();
         let text = frame.map(|frame| this.transport.wrap(&frame, &this.callback));
-        this.left = this.left.saturating_sub(text.as_ref().map_or(0, String::len));
+        this.left = this
+            .left
+            .saturating_sub(text.as_ref().map_or(0, String::len));
         if ends || this.left == 0 {
             this.done = true;
             state.has_receiver = false;

@@ -138,7 +138,9 @@ fn quote_in_script(text: &str, out: &mut String) {
 
 /// The name of a function that a request wants called, if it may.
 pub(crate) fn callback(name: Option<&str>) -> Result<&str, CallbackError> {
-    let name = name.filter(|name| !name.is_empty()).ok_or(CallbackError::Required)?;
+    let name = name
+        .filter(|name| !name.is_empty())
+        .ok_or(CallbackError::Required)?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.len() > CALLBACK_BYTES_MAX || !name.bytes().all(is_plain) {
         return Err(CallbackError::Invalid);
@@ -154,12 +156,18 @@ mod tests {
     fn frames_are_wrapped_as_each_transport_wants_them() {
         let frame = r#"a["x%"]"#;
         assert_eq!(Transport::Xhr.wrap(frame, ""), "a[\"x%\"]\n");
-        assert_eq!(Transport::EventSource.wrap(frame, ""), "data: a[\"x%25\"]\r\n\r\n");
+        assert_eq!(
+            Transport::EventSource.wrap(frame, ""),
+            "data: a[\"x%25\"]\r\n\r\n"
+        );
         assert_eq!(
             Transport::HtmlFile.wrap(frame, ""),
             "<script>\np(\"a[\\\"x%\\\"]\");\n</script>\r\n"
         );
-        assert_eq!(Transport::Jsonp.wrap(frame, "cb"), "/**/cb(\"a[\\\"x%\\\"]\");\r\n");
+        assert_eq!(
+            Transport::Jsonp.wrap(frame, "cb"),
+            "/**/cb(\"a[\\\"x%\\\"]\");\r\n"
+        );
     }
 
     #[test]
@@ -167,7 +175,9 @@ mod tests {
         let frame = super::super::frame::messages(["</script><script>alert(1)</script>"]);
         for transport in [Transport::HtmlFile, Transport::Jsonp] {
             let text = transport.wrap(&frame, "cb");
-            let inside = text.replacen("<script>", "", 1).replacen("</script>", "", 1);
+            let inside = text
+                .replacen("<script>", "", 1)
+                .replacen("</script>", "", 1);
             assert!(!inside.contains('<'), "{text}");
         }
     }

@@ -101,7 +101,11 @@ impl Connection {
         let outbox = hub.outbox(socket.clone());
         let now = Instant::now();
         let framed = socket.is_framed();
-        let transport = if framed { "sockjs websocket" } else { "websocket" };
+        let transport = if framed {
+            "sockjs websocket"
+        } else {
+            "websocket"
+        };
         let (id, mut session) = dialect.open(hub, config, &outbox, transport);
         if framed {
             session = Box::new(Framed(session));
