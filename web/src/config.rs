@@ -76,51 +76,6 @@ pub struct Config {
     pub close_timeout: Duration,
     /// How long a shutdown waits for connections to finish. Defaults to 2 s.
     pub shutdown_timeout: Duration,
-    /// SockJS: what clients are served with that cannot open a WebSocket.
-    pub sockjs: SockJs,
-}
-
-/// Settings of SockJS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SockJs {
-    /// Paths that speak the tutorial's protocol over SockJS too. Defaults to `/ws`.
-    pub prefixes: Vec<String>,
-    /// The script that the iframe page loads: the same version as the page's own. Defaults to
-    /// version 1 at a public CDN.
-    pub client_url: String,
-    /// How long nothing is written to a receiver that hangs before it gets a heartbeat. Defaults to
-    /// 25 s.
-    pub heartbeat: Duration,
-    /// How long a session lives without a receiver. Defaults to 5 s.
-    pub disconnect_delay: Duration,
-    /// Bytes after which a streaming response is finished, for the client to open the next one.
-    /// Defaults to 131,072.
-    pub response_bytes_max: usize,
-    /// The largest body of a send; a larger one is refused with 413. Defaults to 256 KiB.
-    pub body_bytes_max: usize,
-    /// How long the body of a send may take; a slower one is refused with 408. Defaults to 10 s.
-    pub body_timeout: Duration,
-    /// Sessions at a time; further ones are refused with 503. Defaults to 10,000.
-    pub sessions_max: usize,
-    /// Whether the services of the public conformance suite are mounted: `/echo`, `/close`,
-    /// `/disabled_websocket_echo` and `/cookie_needed_echo`. Defaults to no.
-    pub conformance: bool,
-}
-
-impl Default for SockJs {
-    fn default() -> Self {
-        Self {
-            prefixes: vec!["/ws".into()],
-            client_url: "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js".into(),
-            heartbeat: Duration::from_secs(25),
-            disconnect_delay: Duration::from_secs(5),
-            response_bytes_max: 128 * 1024,
-            body_bytes_max: 256 * 1024,
-            body_timeout: Duration::from_secs(10),
-            sessions_max: 10_000,
-            conformance: false,
-        }
-    }
 }
 
 impl Default for Config {
@@ -150,7 +105,6 @@ impl Default for Config {
             sockjs: SockJs::default(),
             close_timeout: Duration::from_secs(1),
             shutdown_timeout: Duration::from_secs(2),
-            sockjs: SockJs::default(),
         }
     }
 }

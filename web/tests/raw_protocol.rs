@@ -959,10 +959,20 @@ async fn an_address_in_use_is_named() {
 #[tokio::test]
 async fn an_upgrade_that_cannot_be_is_explained() {
     let node = node().await;
-    let (head, body) = http(node.addr, "GET /ws").await;
+    let (head, body) = http(
+        node.addr,
+        "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nX:",
+    )
+    .await;
     assert_eq!(status(&head), 426);
     assert!(head.contains("upgrade: websocket"), "{head}");
     assert!(body.contains("WebSocket"), "{body}");
+    // Without a wish to upgrade it is SockJS that answers.
+    let (head, body) = http(node.addr, "GET /ws").await;
+    assert_eq!(
+        (status(&head), body.as_str()),
+        (200, "Welcome to SockJS!\n")
+    );
     for query in ["room=", "room=%00", "room=%ff", "room=%G0"] {
         let request = format!(
             "GET /ws?{query} HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\

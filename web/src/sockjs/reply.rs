@@ -133,7 +133,8 @@ fn http_date(seconds: u64) -> String {
     ];
     let days = seconds / 86_400;
     let weekday = DAYS[(days % 7) as usize];
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let divides = |by: u64, year: u64| year.is_multiple_of(by);
+    let is_leap = |year| divides(4, year) && (!divides(100, year) || divides(400, year));
     let (mut year, mut left) = (1970, days);
     while left >= 365 + u64::from(is_leap(year)) {
         left -= 365 + u64::from(is_leap(year));
