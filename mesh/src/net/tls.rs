@@ -24,6 +24,8 @@ use crate::proto::NodeName;
 pub(super) const ALPN_LIVE: &[u8] = b"cursormesh/1";
 /// The ALPN protocol of a bulk connection.
 pub(super) const ALPN_BULK: &[u8] = b"cursormesh-bulk/1";
+/// The ALPN protocol of a connection that carries requests.
+pub(super) const ALPN_CARRY: &[u8] = b"cursormesh-carry/1";
 
 /// Why a bundle cannot be used. Nothing was kept of it.
 #[derive(Debug, thiserror::Error)]
@@ -163,7 +165,7 @@ impl Identity {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(self.client_verifier()?)
             .with_single_cert(self.chain.clone(), self.key.clone_key())?;
-        config.alpn_protocols = vec![ALPN_LIVE.to_vec(), ALPN_BULK.to_vec()];
+        config.alpn_protocols = [ALPN_LIVE, ALPN_BULK, ALPN_CARRY].map(Vec::from).into();
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
