@@ -42,8 +42,8 @@ impl Header {
         if header.left == 1 && header.origin != *peer {
             return Err("a request to be passed on in another's name");
         }
-        if header.origin == *me {
-            return Err("a request in the name of the node asked");
+        if header.origin == *me || header.origin == header.target {
+            return Err("a request of a node to itself");
         }
         Ok(header)
     }
@@ -99,6 +99,8 @@ mod tests {
             header(2, "peer", "other"),
             header(1, "third", "other"),
             header(0, "me", "me"),
+            header(0, "me", "other"),
+            header(1, "peer", "peer"),
         ] {
             assert!(decode(&header).is_err(), "{header:?}");
         }

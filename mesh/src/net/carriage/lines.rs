@@ -112,7 +112,7 @@ impl Carriage {
     }
 
     /// Closes the connection to a neighbour if it is without requests since [`UNUSED`] before `now`.
-    pub(super) fn close_unused(&self, node: &NodeName, now: Instant) {
+    pub(in crate::net) fn close_unused(&self, node: &NodeName, now: Instant) {
         let mut lines = self.lines();
         let Some(up) = lines.get_mut(node).and_then(|line| line.up.as_mut()) else {
             return;

@@ -1,6 +1,9 @@
 //! Which way a request goes: over the link to its node, or through the relay that the core chose.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::slice;
+use std::time::Duration;
 
 use super::super::view::Neighbour;
 use crate::proto::{NodeName, PeerOverview};
@@ -33,49 +36,41 @@ pub(super) fn relay_to(
 /// round trip to the relay; equals by name.
 pub(super) fn reachable(
     me: &NodeName,
-    mut neighbours: Vec<Neighbour>,
+    neighbours: Vec<Neighbour>,
     peers: &[PeerOverview],
 ) -> Vec<NodeName> {
-    neighbours.retain(|neighbour| neighbour.node != *me);
-    let is_neighbour = |node: &NodeName| neighbours.iter().any(|neighbour| neighbour.node == *node);
-    let find = |node: &NodeName| {
-        neighbours
-            .iter()
-            .find(|neighbour| neighbour.node == *node)
-            .cloned()
-    };
-    let mut relayed = Vec::new();
-    for peer in peers {
-        if peer.node == *me || is_neighbour(&peer.node) {
-            continue;
-        }
-        if let Some(hop) = relay_to(&peer.node, peers, find)
-            && let Some(relay) = find(&hop.node)
-        {
-            relayed.push((relay.rtt, peer.node.clone()));
-        }
-    }
-    relayed.sort_unstable();
-    let mut direct: Vec<_> = neighbours
+    // Of two connections to one node, which exist for a moment, the newer one counts.
+    let neighbours: BTreeMap<NodeName, Neighbour> = neighbours
         .into_iter()
+        .filter(|neighbour| neighbour.node != *me)
+        .map(|neighbour| (neighbour.node.clone(), neighbour))
+        .collect();
+    let mut relayed: Vec<(Duration, NodeName)> = peers
+        .iter()
+        .filter(|peer| peer.node != *me && !neighbours.contains_key(&peer.node))
+        .filter_map(|peer| {
+            let hop = relay_to(&peer.node, slice::from_ref(peer), |relay| {
+                neighbours.get(relay).cloned()
+            })?;
+            Some((neighbours.get(&hop.node)?.rtt, peer.node.clone()))
+        })
+        .collect();
+    relayed.sort_unstable();
+    let mut direct: Vec<(Duration, NodeName)> = neighbours
+        .into_values()
         .map(|neighbour| (neighbour.rtt, neighbour.node))
         .collect();
     direct.sort_unstable();
-    let mut nodes: Vec<NodeName> = Vec::new();
-    for (_, node) in direct.into_iter().chain(relayed) {
-        // Two connections to one node exist for a moment.
-        if !nodes.contains(&node) {
-            nodes.push(node);
-        }
-    }
-    nodes
+    direct
+        .into_iter()
+        .chain(relayed)
+        .map(|(_, node)| node)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use std::time::Duration;
 
     use super::*;
 

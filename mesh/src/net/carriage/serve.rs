@@ -54,7 +54,7 @@ impl From<ReadExactError> for Fault {
 
 impl Carriage {
     /// Takes the requests of a connection that a peer opened, until it ends.
-    pub(in super::super) fn serve(self: Arc<Self>, peer: NodeName, connection: Connection) {
+    pub(in crate::net) fn serve(self: Arc<Self>, peer: NodeName, connection: Connection) {
         debug!(node = %self.node, %peer, "a peer opened a connection for requests");
         connection.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_MAX.into()));
         let before = self.accepted().insert(peer.clone(), connection.clone());
