@@ -301,7 +301,9 @@ async fn nobody_to_take_requests_is_unreachable() {
     drop(b.mesh.requests().unwrap());
     assert_eq!(refused(&carrier, "b").await, CarryError::Unreachable);
     assert_eq!(b.counter("mesh_carry_served_total"), 0);
+    let view = a.mesh.view();
     drop(a);
+    eventually("the mesh has ended", || view.links().is_empty()).await;
     assert_eq!(refused(&carrier, "b").await, CarryError::Unreachable);
 }
 
@@ -420,6 +422,23 @@ async fn what_the_handler_does_not_take_is_refused_as_busy() {
     assert_eq!(b.counter("mesh_carry_busy_total"), 1);
     taken(&mut requests).await;
     ask(&carrier, "b", "one more").await;
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_places_and_an_answer_that_ends_frees_one() {
+    let (a, carrier, _b, requests) = asking().await;
+    echo(requests);
+    let mut waiting = Vec::new();
+    for _ in 0..4096 {
+        waiting.push(ask(&carrier, "b", "hang").await);
+    }
+    assert_eq!(refused(&carrier, "b").await, CarryError::Busy);
+    assert_eq!(a.counter("mesh_carry_busy_total"), 1);
+    waiting.pop();
+    let mut answer = ask(&carrier, "b", "fits").await;
+    assert_eq!(next(&mut answer).await, Ok(Some("fits".into())));
+    assert_eq!(next(&mut answer).await, Ok(None));
+    assert_eq!(a.counter("mesh_carry_connections_total"), 1);
 }
 
 #[tokio::test]
