@@ -197,7 +197,8 @@ impl Mesh {
         Arc::clone(&self.view)
     }
 
-    /// What other nodes ask of this one, once; `None` when taken already. Bounded (1,024): what does
+    /// What other nodes ask of this one, once; `None` when taken already, or when the mesh has ended.
+    /// Bounded (1,024): what does
     /// not fit is refused as [`CarryError::Busy`]. Until this is called, and once the receiver is
     /// dropped, other nodes are told [`CarryError::Unreachable`]. Ends with the mesh.
     pub fn requests(&mut self) -> Option<mpsc::Receiver<Request>> {

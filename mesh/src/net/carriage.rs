@@ -22,6 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quinn::{Connection, ReadError, RecvStream, TransportConfig, VarInt, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tracing::debug;
 
 pub use self::answer::Answer;
 use self::header::Header;
@@ -41,6 +42,9 @@ pub const PART_BYTES_MAX: usize = 1024 * 1024;
 
 /// Requests under way at once on one connection, that is, from one node to another.
 const STREAMS_MAX: u16 = 4096;
+/// For how many QUIC is given room, in streams and in bytes. It announces room only when an eighth
+/// of all has come free, so that exactly enough would be too little.
+const STREAMS_GRANTED: u16 = STREAMS_MAX + STREAMS_MAX / 4;
 /// Requests under way at once that this node asks, and as many that it serves or passes on.
 const REQUESTS_MAX: usize = 16_384;
 /// Requests that wait for the handler to take them.
@@ -50,8 +54,8 @@ const UNANSWERED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What of one answer may be on its way to an asker that does not read. Over a path of 100 ms it
 /// lets an answer through at 320 KB/s.
 const STREAM_WINDOW: u32 = 32 * 1024;
-/// How long QUIC may take to let a stream be opened. It waits for nothing but the last words of
-/// streams that ended.
+/// How long QUIC may take to let a stream be opened. It waits only for the other side's word, after
+/// the handshake and when many streams have just ended.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first byte of an answer: the request is with the handler.
 const TAKEN: u8 = 1;
@@ -134,14 +138,14 @@ impl From<WriteError> for CarryError {
 
 /// Windows of the side that dials, which is the side that asks and receives the answers.
 ///
-/// A stream's window bounds what an asker that does not read holds; the connection's window is all
-/// of them together, so that any number of askers that do not read leaves the others theirs. It is
-/// a bound, not an allocation: 128 MiB are held only if all 4,096 answers wait for their readers.
+/// A stream's window bounds what an asker that does not read holds; the connection's window has room
+/// for all of them together, so that any number of askers that do not read leaves the others theirs.
+/// It is a bound, not an allocation: 128 MiB are held only if all 4,096 answers wait to be read.
 pub(super) fn set_windows(config: &mut TransportConfig) {
     config
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(u32::from(STREAMS_MAX) * STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(u32::from(STREAMS_GRANTED) * STREAM_WINDOW))
         .datagram_receive_buffer_size(None);
 }
 
@@ -276,7 +280,7 @@ impl Carriage {
     /// a third node.
     fn malformed(&self, peer: &NodeName, reason: &str) {
         add(&self.counters().limit_violations);
-        tracing::debug!(node = %self.node, %peer, reason, "a carried stream broke a rule");
+        debug!(node = %self.node, %peer, reason, "a carried stream broke a rule");
     }
 }
 

@@ -82,9 +82,9 @@ impl Reply {
         self.stream = None;
     }
 
-    /// Ends the answer after the parts that were sent. [`CarryError::Broken`] if the asker had gone,
-    /// [`CarryError::Lost`] if the connection was lost. `Ok` does not say that the asker has
-    /// everything already.
+    /// Ends the answer after the parts that were sent. What [`Reply::send`] said last if that was for
+    /// good, and [`CarryError::Broken`] or [`CarryError::Lost`] if [`Reply::gone`] has resolved.
+    /// `Ok` does not say that the asker has everything already, or will.
     pub fn finish(mut self) -> Result<(), CarryError> {
         let mut stream = self.stream.take().ok_or(self.gone)?;
         stream.finish()

@@ -14,7 +14,8 @@ use super::super::endpoint::close_code;
 use super::header::{HEADER_BYTES_MAX, Header};
 use super::sending::Sending;
 use super::{
-    Carriage, CarryError, Door, REQUEST_BYTES_MAX, Reply, Request, STREAMS_MAX, TAKEN, add, code,
+    Carriage, CarryError, Door, REQUEST_BYTES_MAX, Reply, Request, STREAMS_GRANTED, TAKEN, add,
+    code,
 };
 use crate::proto::NodeName;
 use crate::proto::event::CloseCode;
@@ -56,7 +57,7 @@ impl Carriage {
     /// Takes the requests of a connection that a peer opened, until it ends.
     pub(in crate::net) fn serve(self: Arc<Self>, peer: NodeName, connection: Connection) {
         debug!(node = %self.node, %peer, "a peer opened a connection for requests");
-        connection.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_MAX.into()));
+        connection.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_GRANTED.into()));
         let before = self.accepted().insert(peer.clone(), connection.clone());
         if let Some(older) = before {
             let reason = b"a newer connection for requests";

@@ -629,7 +629,7 @@ async fn garbage_costs_its_stream_and_nothing_else() {
     header.extend_from_slice(&100_u32.to_le_bytes());
     let malformed: [&[u8]; 10] = [
         b"",
-        b"GET",
+        b"abc",
         &[0xff; 64],
         &[0; 64],
         &good[..good.len() - 1],
