@@ -310,7 +310,10 @@ impl Carrier {
     /// not asked for a while this takes two round trips more. Dropping the future gives the request
     /// up, which the handler notices if it has it already.
     ///
-    /// A node does not carry to itself: that is [`CarryError::Unreachable`].
+    /// [`CarryError::TooBig`] at once if the request is; [`CarryError::Unreachable`] at once if there is
+    /// no way to the node, which includes this node itself, and within about 2 s (through another node
+    /// 4 s) if there should be one; [`CarryError::Busy`] if there is too much under way here or there;
+    /// [`CarryError::Lost`] and [`CarryError::Broken`] as in [`Answer::next`].
     pub async fn carry(&self, node: &NodeName, request: Bytes) -> Result<Answer, CarryError> {
         if request.len() > REQUEST_BYTES_MAX {
             return Err(CarryError::TooBig);
