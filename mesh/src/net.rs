@@ -2,9 +2,11 @@
 //!
 //! [`start`] binds the UDP socket and spawns one task that owns the [`Core`].
 //! The node speaks to it through [`Mesh::local`], listens through [`Mesh::events`] and lets anyone
-//! read the replicated table through [`Mesh::view`].
+//! read the replicated table through [`Mesh::view`]. Beside the table, the mesh carries requests from
+//! node to node, without knowing what they are about: [`Mesh::carrier`] and [`Mesh::requests`].
 
 mod bulk;
+mod carriage;
 mod dialer;
 mod driver;
 mod endpoint;
@@ -30,6 +32,10 @@ use rand::rngs::SysRng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::carriage::Carriage;
+pub use self::carriage::{
+    Answer, Carrier, CarryError, PART_BYTES_MAX, REQUEST_BYTES_MAX, Reply, Request,
+};
 use self::driver::{Client, Driver, Engine, Leave};
 use self::endpoint::Bound;
 pub use self::tls::{Identity, IdentityError};
@@ -93,6 +99,7 @@ pub struct Mesh {
     events: Option<mpsc::Receiver<Event>>,
     leave: mpsc::Sender<Leave>,
     view: Arc<View>,
+    carriage: Arc<Carriage>,
     listen_addr: SocketAddr,
 }
 
@@ -140,6 +147,7 @@ fn launch<E: Engine>(
     let listen_addr = bound.addr;
     let view = Arc::new(View::new(engine.overview(Time::default())));
     let gate = Arc::new(bound.into_gate(node, cluster, Arc::clone(&view)));
+    let carriage = Arc::new(Carriage::new(&gate));
     let (local, local_out) = mpsc::channel(LOCAL_MAX);
     let (events_in, events) = mpsc::channel(driver::EVENTS_MAX);
     let (leave, leave_out) = mpsc::channel(1);
@@ -150,12 +158,22 @@ fn launch<E: Engine>(
         events: events_in,
         leave: leave_out,
     };
-    tokio::spawn(Driver::new(engine, start, gate, inbox, outlet, client).run());
+    let driver = Driver::new(
+        engine,
+        start,
+        gate,
+        Arc::clone(&carriage),
+        inbox,
+        outlet,
+        client,
+    );
+    tokio::spawn(driver.run());
     Mesh {
         local,
         events: Some(events),
         leave,
         view,
+        carriage,
         listen_addr,
     }
 }
@@ -177,6 +195,20 @@ impl Mesh {
     /// The replicated table and the mesh's state, for readers.
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.view)
+    }
+
+    /// What other nodes ask of this one, once; `None` when taken already, or when the mesh has ended.
+    /// Bounded (1,024): what does
+    /// not fit is refused as [`CarryError::Busy`]. Until this is called, and once the receiver is
+    /// dropped, other nodes are told [`CarryError::Unreachable`]. Ends with the mesh.
+    pub fn requests(&mut self) -> Option<mpsc::Receiver<Request>> {
+        self.carriage.listen()
+    }
+
+    /// The way to ask other nodes; cheap to clone, and may outlive the mesh, which makes every node
+    /// unreachable to it.
+    pub fn carrier(&self) -> Carrier {
+        Carrier::new(Arc::clone(&self.carriage))
     }
 
     /// The UDP address that was bound.

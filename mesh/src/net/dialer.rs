@@ -67,41 +67,55 @@ impl Dialer {
         kind: Kind,
         expected: Option<&NodeName>,
     ) -> Result<(Connection, NodeName), Failure> {
-        let connecting = match self.gate.connect(addr, kind) {
-            Ok(connecting) => connecting,
-            Err(error) => {
-                return Err(self.failed(addr, error.to_string(), true));
-            }
-        };
-        let connection = match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => {
-                return Err(self.failed(addr, describe(&error), is_fault(&error)));
-            }
-            Err(_) => {
-                return Err(self.failed(addr, "no answer".into(), false));
-            }
-        };
-        match self.gate.judge(&connection, expected) {
-            Ok((peer, _)) => Ok((connection, peer)),
-            Err(refusal) => Err(Failure {
-                reason: refusal.reason.clone(),
-                refused: refuse(&self.gate, &connection, refusal, &self.warnings),
-            }),
-        }
+        connect(&self.gate, &self.warnings, addr, kind, expected).await
     }
+}
 
-    /// A peer that is not up yet is no news; one that cannot be talked to is.
-    fn failed(&self, addr: SocketAddr, reason: String, fault: bool) -> Failure {
-        if fault && self.warnings.is_news(addr.ip(), &reason) {
-            warn!(%addr, %reason, "cannot link to a peer");
-        } else {
-            debug!(%addr, %reason, "cannot reach a peer");
+/// See [`Dialer::connect`].
+pub(super) async fn connect(
+    gate: &Gate,
+    warnings: &Warnings,
+    addr: SocketAddr,
+    kind: Kind,
+    expected: Option<&NodeName>,
+) -> Result<(Connection, NodeName), Failure> {
+    // A peer of an older release does not carry; that it speaks at all the live link shows.
+    let news = kind != Kind::Carry;
+    let failed = |reason: String, fault: bool| failed(warnings, addr, reason, fault && news);
+    let connecting = match gate.connect(addr, kind) {
+        Ok(connecting) => connecting,
+        Err(error) => {
+            return Err(failed(error.to_string(), true));
         }
-        Failure {
-            reason,
-            refused: None,
+    };
+    let connection = match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            return Err(failed(describe(&error), is_fault(&error)));
         }
+        Err(_) => {
+            return Err(failed("no answer".into(), false));
+        }
+    };
+    match gate.judge(&connection, expected) {
+        Ok((peer, _)) => Ok((connection, peer)),
+        Err(refusal) => Err(Failure {
+            reason: refusal.reason.clone(),
+            refused: refuse(gate, &connection, refusal, warnings),
+        }),
+    }
+}
+
+/// A peer that is not up yet is no news; one that cannot be talked to is.
+fn failed(warnings: &Warnings, addr: SocketAddr, reason: String, fault: bool) -> Failure {
+    if fault && warnings.is_news(addr.ip(), &reason) {
+        warn!(%addr, %reason, "cannot link to a peer");
+    } else {
+        debug!(%addr, %reason, "cannot reach a peer");
+    }
+    Failure {
+        reason,
+        refused: None,
     }
 }
 

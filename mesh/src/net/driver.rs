@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{Span, debug, info, info_span, trace, warn};
 
+use super::carriage::Carriage;
 use super::dialer::Dialer;
 use super::endpoint::{DATAGRAM_SEND_BUFFER, Gate, close_code, describe, is_clean, is_fault};
 use super::inbox::{Inbox, Ordered, Outlet, Report, Source};
@@ -124,6 +125,7 @@ pub(super) struct Driver<E> {
     dialling: BTreeSet<SocketAddr>,
     links: BTreeMap<ConnId, Entry>,
     bulk: BTreeMap<NodeName, Connection>,
+    carriage: Arc<Carriage>,
     next_conn: u64,
     backlog: VecDeque<Event>,
     paused: bool,
@@ -170,6 +172,7 @@ impl<E: Engine> Driver<E> {
         engine: E,
         start: Instant,
         gate: Arc<Gate>,
+        carriage: Arc<Carriage>,
         inbox: Inbox,
         outlet: Outlet,
         client: Client,
@@ -187,6 +190,7 @@ impl<E: Engine> Driver<E> {
             dialling: BTreeSet::new(),
             links: BTreeMap::new(),
             bulk: BTreeMap::new(),
+            carriage,
             next_conn: 1,
             backlog: VecDeque::new(),
             paused: false,
@@ -216,6 +220,7 @@ impl<E: Engine> Driver<E> {
         }
         // Readers may keep the view, but not the connections and, through them, the socket.
         self.view.clear_links();
+        self.carriage.close();
         let (code, reason) = match self.leaving {
             Some(_) => (CloseCode::Leaving, "the node leaves the cluster"),
             None => (CloseCode::Lost, "the mesh was dropped"),
@@ -373,6 +378,9 @@ impl<E: Engine> Driver<E> {
                     );
                 }
             }
+            Report::CarryUp { connection, peer } => {
+                Arc::clone(&self.carriage).serve(peer, connection)
+            }
             Report::Refused { peer, code, reason } => {
                 self.emit(Event::Refused { peer, code, reason });
             }
@@ -494,10 +502,11 @@ impl<E: Engine> Driver<E> {
             let Some(entry) = self.links.remove(&conn) else {
                 continue;
             };
-            if self.live_conn(&entry.peer).is_none()
-                && let Some(bulk) = self.bulk.remove(&entry.peer)
-            {
-                bulk.close(close_code(CloseCode::Lost), b"the live connection is gone");
+            if self.live_conn(&entry.peer).is_none() {
+                if let Some(bulk) = self.bulk.remove(&entry.peer) {
+                    bulk.close(close_code(CloseCode::Lost), b"the live connection is gone");
+                }
+                self.carriage.cut(&entry.peer);
             }
             self.input(Input::Disconnected { conn, clean });
         }

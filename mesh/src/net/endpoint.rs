@@ -16,15 +16,16 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::StartError;
+use super::carriage;
 use super::inbox::{Inbox, Report};
-use super::tls::{ALPN_BULK, ALPN_LIVE, Identity, names};
+use super::tls::{ALPN_BULK, ALPN_CARRY, ALPN_LIVE, Identity, names};
 use super::view::View;
 use crate::proto::NodeName;
 use crate::proto::event::CloseCode;
 
-/// A live connection without a packet for this long is lost.
+/// A live or carrying connection without a packet for this long is lost.
 const LIVE_IDLE: Duration = Duration::from_millis(2500);
-/// A live connection with nothing to say sends something this often.
+/// A live or carrying connection with nothing to say sends something this often.
 const LIVE_KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// A bulk connection without a packet for this long is closed.
 pub(super) const BULK_IDLE: Duration = Duration::from_secs(30);
@@ -54,13 +55,15 @@ pub(super) struct Gate {
     cluster: NodeName,
     live: ClientConfig,
     bulk: ClientConfig,
+    carry: ClientConfig,
 }
 
-/// The two kinds of connection between nodes, told apart by ALPN.
+/// The three kinds of connection between nodes, told apart by ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Live,
     Bulk,
+    Carry,
 }
 
 /// Why a peer may not stay although its certificate is good.
@@ -78,6 +81,7 @@ pub(super) struct Bound {
     pub(super) endpoint: Endpoint,
     live: ClientConfig,
     bulk: ClientConfig,
+    carry: ClientConfig,
     pub(super) addr: SocketAddr,
 }
 
@@ -93,6 +97,10 @@ pub(super) fn bind(listen: SocketAddr, identity: &Identity) -> Result<Bound, Sta
     live.transport_config(Arc::new(transport(LIVE_IDLE, Some(LIVE_KEEP_ALIVE))));
     let mut bulk = ClientConfig::new(Arc::new(identity.client_config(ALPN_BULK).map_err(tls)?));
     bulk.transport_config(Arc::new(transport(BULK_IDLE, None)));
+    let mut carry = ClientConfig::new(Arc::new(identity.client_config(ALPN_CARRY).map_err(tls)?));
+    let mut windows = transport(LIVE_IDLE, Some(LIVE_KEEP_ALIVE));
+    carriage::set_windows(&mut windows);
+    carry.transport_config(Arc::new(windows));
 
     let refused = |source| StartError::Bind {
         addr: listen,
@@ -111,6 +119,7 @@ pub(super) fn bind(listen: SocketAddr, identity: &Identity) -> Result<Bound, Sta
         endpoint,
         live,
         bulk,
+        carry,
         addr,
     })
 }
@@ -143,6 +152,7 @@ impl Bound {
             view,
             live: self.live,
             bulk: self.bulk,
+            carry: self.carry,
         }
     }
 }
@@ -157,6 +167,7 @@ impl Gate {
         let config = match kind {
             Kind::Live => &self.live,
             Kind::Bulk => &self.bulk,
+            Kind::Carry => &self.carry,
         };
         // Names are checked after the handshake; TLS only wants something that looks like one.
         let name = format!("{}.mesh", self.cluster);
@@ -207,8 +218,9 @@ impl Gate {
         match protocol.as_deref() {
             Some(ALPN_LIVE) => Ok((peer, Kind::Live)),
             Some(ALPN_BULK) => Ok((peer, Kind::Bulk)),
+            Some(ALPN_CARRY) => Ok((peer, Kind::Carry)),
             _ => {
-                let reason = "neither a live nor a bulk connection".into();
+                let reason = "neither a live, a bulk nor a carrying connection".into();
                 Err(refuse(Some(&peer), CloseCode::Version, reason))
             }
         }
@@ -286,6 +298,7 @@ async fn handshake(
             dialled: None,
         }),
         Ok((peer, Kind::Bulk)) => Ok(Report::BulkUp { connection, peer }),
+        Ok((peer, Kind::Carry)) => Ok(Report::CarryUp { connection, peer }),
         Err(refusal) => Err(refuse(gate, &connection, refusal, warnings)),
     }
 }

@@ -61,6 +61,19 @@ impl Splitter {
         self.buffer.extend_from_slice(chunk);
     }
 
+    /// Whether nothing of an unfinished frame is kept.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Gives the memory of earlier frames back if nothing is kept. For streams that are many and
+    /// mostly silent.
+    pub(super) fn shrink(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
     /// The next whole frame, if it is here.
     pub(super) fn next_frame(&mut self) -> Result<Option<Bytes>, TooLong> {
         let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else {

@@ -25,6 +25,11 @@ pub(super) enum Report {
         connection: Connection,
         peer: NodeName,
     },
+    /// A peer opened a connection for its requests.
+    CarryUp {
+        connection: Connection,
+        peer: NodeName,
+    },
     /// A peer with a good certificate may not stay.
     Refused {
         peer: NodeName,

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod carriage;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Mutex, OnceLock};
@@ -13,7 +15,9 @@ use super::certs::Ca;
 use super::*;
 use crate::proto::event::{CloseCode, Input, LeaveReason, Output};
 use crate::proto::wire::frame_bytes_max;
-use crate::proto::{ConnId, GRACE, Lane, MemberId, Overview, RoomName, Rules, SNAPSHOT_PART_BYTES};
+use crate::proto::{
+    ConnId, GRACE, Lane, MemberId, Overview, PeerOverview, RoomName, Rules, SNAPSHOT_PART_BYTES,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -24,6 +28,7 @@ struct Puppet {
     cluster: NodeName,
     inputs: mpsc::UnboundedSender<Input>,
     outputs: Arc<Mutex<VecDeque<Output>>>,
+    peers: Arc<Mutex<Vec<PeerOverview>>>,
     now: Time,
 }
 
@@ -52,7 +57,7 @@ impl Engine for Puppet {
             rows: 0,
             rooms: Vec::new(),
             room_count: 0,
-            peers: Vec::new(),
+            peers: self.peers.lock().unwrap().clone(),
             seeds: Vec::new(),
             counters: Vec::new(),
         }
@@ -65,6 +70,8 @@ struct Node {
     endpoint: quinn::Endpoint,
     inputs: mpsc::UnboundedReceiver<Input>,
     outputs: Arc<Mutex<VecDeque<Output>>>,
+    /// What the puppet's overview says of other nodes.
+    peers: Arc<Mutex<Vec<PeerOverview>>>,
 }
 
 fn loopback() -> SocketAddr {
@@ -82,11 +89,13 @@ impl Node {
         let (node, cluster) = (identity.node().clone(), identity.cluster().clone());
         let (sender, inputs) = mpsc::unbounded_channel();
         let outputs = Arc::new(Mutex::new(VecDeque::new()));
+        let peers = Arc::new(Mutex::new(Vec::new()));
         let puppet = Puppet {
             node: node.clone(),
             cluster: cluster.clone(),
             inputs: sender,
             outputs: Arc::clone(&outputs),
+            peers: Arc::clone(&peers),
             now: Time::default(),
         };
         let bound = endpoint::bind(loopback(), &identity).unwrap();
@@ -97,6 +106,7 @@ impl Node {
             endpoint,
             inputs,
             outputs,
+            peers,
         }
     }
 

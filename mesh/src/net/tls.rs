@@ -24,6 +24,8 @@ use crate::proto::NodeName;
 pub(super) const ALPN_LIVE: &[u8] = b"cursormesh/1";
 /// The ALPN protocol of a bulk connection.
 pub(super) const ALPN_BULK: &[u8] = b"cursormesh-bulk/1";
+/// The ALPN protocol of a connection that carries requests.
+pub(super) const ALPN_CARRY: &[u8] = b"cursormesh-carry/1";
 
 /// Why a bundle cannot be used. Nothing was kept of it.
 #[derive(Debug, thiserror::Error)]
@@ -159,11 +161,19 @@ impl Identity {
 
     /// TLS for accepted connections: a client certificate signed by this cluster's CA is demanded.
     pub(super) fn server_config(&self) -> Result<QuicServerConfig, rustls::Error> {
+        self.server_config_for(&[ALPN_LIVE, ALPN_BULK, ALPN_CARRY])
+    }
+
+    /// The same with these ALPN protocols alone.
+    pub(super) fn server_config_for(
+        &self,
+        protocols: &[&[u8]],
+    ) -> Result<QuicServerConfig, rustls::Error> {
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(self.client_verifier()?)
             .with_single_cert(self.chain.clone(), self.key.clone_key())?;
-        config.alpn_protocols = vec![ALPN_LIVE.to_vec(), ALPN_BULK.to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;

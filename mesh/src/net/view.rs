@@ -210,6 +210,25 @@ impl View {
         Arc::clone(&self.overview.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The overview as it lies there, without having it renewed sooner for it.
+    pub(super) fn last_overview(&self) -> Arc<Overview> {
+        Arc::clone(&self.overview.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where a node with a live link is reached; by the newest of several links.
+    pub(super) fn neighbour(&self, node: &NodeName) -> Option<Neighbour> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let mut newest_first = links.values().rev();
+        let found = newest_first.find(|probe| probe.peer == *node);
+        found.map(LinkProbe::neighbour)
+    }
+
+    /// The nodes with a live link, in the order in which the links came up.
+    pub(super) fn neighbours(&self) -> Vec<Neighbour> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.values().map(LinkProbe::neighbour).collect()
+    }
+
     /// The live links and what QUIC knows about each, in the order in which they came up.
     pub fn links(&self) -> Vec<LinkStats> {
         self.links
@@ -336,7 +355,23 @@ pub(super) struct LinkProbe {
     pub(super) counters: Arc<LinkCounters>,
 }
 
+/// A node with a live link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Neighbour {
+    pub(super) node: NodeName,
+    pub(super) addr: SocketAddr,
+    pub(super) rtt: Duration,
+}
+
 impl LinkProbe {
+    fn neighbour(&self) -> Neighbour {
+        Neighbour {
+            node: self.peer.clone(),
+            addr: self.addr,
+            rtt: self.connection.rtt(),
+        }
+    }
+
     fn stats(&self) -> LinkStats {
         let quic = self.connection.stats();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -385,6 +420,12 @@ pub(super) struct Counters {
     pub(super) bulk_frames_dropped: AtomicU64,
     pub(super) cursor_events_dropped: AtomicU64,
     pub(super) ordered_pauses: AtomicU64,
+    pub(super) carry_connections: AtomicU64,
+    pub(super) carry_asked: AtomicU64,
+    pub(super) carry_served: AtomicU64,
+    pub(super) carry_relayed: AtomicU64,
+    pub(super) carry_busy: AtomicU64,
+    pub(super) carry_lost: AtomicU64,
 }
 
 impl Counters {
@@ -455,6 +496,36 @@ impl Counters {
                 "mesh_ordered_pauses_total",
                 "Times that ordered frames were not read because the node was behind.",
                 read(&self.ordered_pauses),
+            ),
+            (
+                "mesh_carry_connections_total",
+                "Connections dialled to carry requests.",
+                read(&self.carry_connections),
+            ),
+            (
+                "mesh_carry_asked_total",
+                "Requests that this node had for others, whatever became of them.",
+                read(&self.carry_asked),
+            ),
+            (
+                "mesh_carry_served_total",
+                "Requests of other nodes that were given to this node's handler.",
+                read(&self.carry_served),
+            ),
+            (
+                "mesh_carry_relayed_total",
+                "Requests that this node took to pass on to another.",
+                read(&self.carry_relayed),
+            ),
+            (
+                "mesh_carry_busy_total",
+                "Requests, own ones and those of others, that this node refused as too many at once.",
+                read(&self.carry_busy),
+            ),
+            (
+                "mesh_carry_lost_total",
+                "Own requests that ended because a connection or the node asked was lost.",
+                read(&self.carry_lost),
             ),
         ]
     }
