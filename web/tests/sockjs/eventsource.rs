@@ -41,10 +41,10 @@ async fn a_percent_sign_is_escaped() {
     let node = node();
     let session = Session::new(&node, "/echo");
     let mut response = session.receive_first(Transport::EventSource).await.response;
-    session.say(&["100 %", "%41 %80"]).await;
+    session.say(&["100 % %41 %80"]).await;
     assert_eq!(
         response.text().await,
-        "data: a[\"100 %25\",\"%2541 %2580\"]\r\n\r\n"
+        "data: a[\"100 %25 %2541 %2580\"]\r\n\r\n"
     );
 }
 

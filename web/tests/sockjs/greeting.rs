@@ -54,18 +54,6 @@ async fn a_longer_name_is_another_path() {
 }
 
 #[tokio::test]
-async fn a_query_changes_nothing() {
-    let node = node();
-    for path in ["/echo?", "/echo?t=1234", "/echo/?t=1234"] {
-        let answer = node.get(path).await;
-        assert_eq!(
-            (answer.status, answer.body.as_str()),
-            (200, "Welcome to SockJS!\n")
-        );
-    }
-}
-
-#[tokio::test]
 async fn the_greeting_is_for_get() {
     let node = node();
     for method in ["POST", "PUT", "DELETE"] {

@@ -15,7 +15,7 @@ async fn any_server_and_any_session_will_do() {
         "/a/a",
         "/_/_",
         "/1/1",
-        "/000/1",
+        "/000/2",
         "/abcdefgh_i-j%20/abcdefgh_i-j%20",
         "/%C3%A9/%F0%9F%98%80",
         "/~!$&'()*+,;=:@/~!$&'()*+,;=:@",
