@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 use ring::digest;
@@ -484,7 +484,7 @@ impl Visit<'_> {
         let is_own = self.owner == Some(endpoint.directory.node().as_str());
         match here(is_own.then_some(room.as_str())) {
             Ok(None) => {}
-            done => return received(transport, done),
+            done => return received(transport, done).await,
         }
         if is_own {
             // It ended between the two looks: the client comes again.
@@ -522,7 +522,7 @@ impl Visit<'_> {
             return reply;
         }
         // A client whose session was on a node that is silent takes the new one for the end of its own.
-        received(transport, here(Some(&room)))
+        received(transport, here(Some(&room))).await
     }
 
     /// Asks another node for the answer; `None` if it has no such session.
@@ -547,8 +547,7 @@ impl Visit<'_> {
             (Verdict::Here, parts) => {
                 let guard = endpoint.pass(node, prefix, id);
                 let body = Passed::new(parts, transport, callback.to_owned(), guard);
-                Some(reply::stream(transport.content_type(), body))
-                    .map(|reply| typed(transport, reply))
+                Some(answered(transport, body).await)
             }
             (Verdict::Full, _) => Some(unavailable()),
             (Verdict::Unknown, _) => None,
@@ -643,12 +642,27 @@ impl Visit<'_> {
     }
 }
 
-/// The answer that a receiver gives.
-fn received(transport: Transport, receiver: Result<Option<Receiver>, Full>) -> Reply {
+/// The answer that a receiver of this node gives.
+async fn received(transport: Transport, receiver: Result<Option<Receiver>, Full>) -> Reply {
     match receiver {
-        Ok(Some(receiver)) => typed(transport, reply::stream(transport.content_type(), receiver)),
+        Ok(Some(receiver)) => answered(transport, receiver).await,
         Ok(None) | Err(Full) => unavailable(),
     }
+}
+
+/// The answer whose body this is. One that has a single frame waits for it, and goes out in one piece.
+async fn answered(
+    transport: Transport,
+    mut body: impl Stream<Item = Bytes> + Unpin + Send + Sync + 'static,
+) -> Reply {
+    let content_type = transport.content_type();
+    let reply = if transport.is_polling() {
+        let frame = body.next().await.unwrap_or_default();
+        reply::typed(StatusCode::OK, content_type, frame)
+    } else {
+        reply::stream(content_type, body)
+    };
+    typed(transport, reply)
 }
 
 /// What goes with a transport's answers beside their type.

@@ -39,6 +39,9 @@ pub(crate) fn quote(text: &str, out: &mut String) {
         match character {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
             '\0'..='\u{1f}'
             | '\u{200c}'..='\u{200f}'
             | '\u{2028}'..='\u{202f}'
@@ -143,7 +146,10 @@ mod tests {
     #[test]
     fn frames_are_as_the_protocol_has_them() {
         assert_eq!(messages(["x"]), r#"a["x"]"#);
-        assert_eq!(messages(["a\"b", "\\", "\n"]), r#"a["a\"b","\\","\u000a"]"#);
+        assert_eq!(
+            messages(["a\"b", "\\", "\n\0"]),
+            r#"a["a\"b","\\","\n\u0000"]"#
+        );
         assert_eq!(close(3000, "Go away!"), r#"c[3000,"Go away!"]"#);
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::close::Close;
@@ -80,6 +80,8 @@ struct Open {
     waited: bool,
     last_heard: Instant,
     last_ping: Instant,
+    /// How often it is pinged.
+    ping_interval: Duration,
     /// When to see next whether the client lives.
     check_at: Instant,
     /// When what is readable may be read.
@@ -121,6 +123,11 @@ impl Connection {
             waited: false,
             last_heard: now,
             last_ping: now,
+            ping_interval: if framed {
+                config.ping_interval.min(config.sockjs.heartbeat)
+            } else {
+                config.ping_interval
+            },
             check_at: now,
             read_at: now,
             pace: Pace::new(now),
@@ -317,16 +324,16 @@ impl Open {
         if !self.session.is_paused() && now >= self.last_heard + config.dead_after {
             return Some(End::Node(Close::DEAD));
         }
-        if now >= self.last_ping + config.ping_interval {
+        if now >= self.last_ping + self.ping_interval {
             self.last_ping = now;
             outbox.ping();
         }
-        self.check_at = self.next_check(config).max(now + config.ping_interval / 20);
+        self.check_at = self.next_check(config).max(now + self.ping_interval / 20);
         None
     }
 
     fn next_check(&self, config: &Config) -> Instant {
-        (self.last_ping + config.ping_interval).min(self.last_heard + config.dead_after)
+        (self.last_ping + self.ping_interval).min(self.last_heard + config.dead_after)
     }
 
     /// The node has enough to do: what the client says waits for a tick. That is not its silence, and

@@ -63,7 +63,8 @@ async fn play(cluster: Arc<Cluster>, hub: Hub, mut outbound: mpsc::Receiver<Outb
     let mut number = 0;
     while let Some(said) = outbound.recv().await {
         match said {
-            Outbound::Join(member) => {
+            Outbound::Join(mut member) => {
+                member.epoch += 1;
                 let mut members = cluster.members.lock().unwrap();
                 let known = members.insert(member.id, member.clone());
                 drop(members);
