@@ -55,7 +55,8 @@ enum Command {
     #[command(after_long_help = "Examples:\n  \
         cursormesh dev                            then open http://127.0.0.1:7071\n  \
         cursormesh dev --port 8080\n  \
-        cursormesh dev --web 0.0.0.0:7071         reachable from other machines, without encryption\n\n\
+        cursormesh dev --web 0.0.0.0:7071         reachable from other machines, without encryption\n  \
+        cursormesh dev --conformance              with what public SockJS test suites ask for\n\n\
         Nothing is written to disk.")]
     Dev(Dev),
     /// Check a cluster's file without starting anything
@@ -115,6 +116,9 @@ struct Dev {
     /// Port for browsers on both loopback addresses; short for --web
     #[arg(long, value_name = "PORT", conflicts_with = "node.web")]
     port: Option<u16>,
+    /// Serve /echo, /close, /disabled_websocket_echo and /cookie_needed_echo too, for SockJS test suites
+    #[arg(long)]
+    conformance: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -401,7 +405,7 @@ fn dev(args: Dev) -> Result<ExitCode, Failure> {
     }
     let overrides = overrides(flags)?;
     let mut failed = None;
-    let config = NodeConfig::dev(&overrides, |node, cluster| {
+    let mut config = NodeConfig::dev(&overrides, |node, cluster| {
         match Authority::new(cluster).and_then(|authority| authority.bundle(node)) {
             Ok(bundle) => Tls::Pem(bundle),
             Err(error) => {
@@ -410,6 +414,7 @@ fn dev(args: Dev) -> Result<ExitCode, Failure> {
             }
         }
     })?;
+    config.web_limits.sockjs.conformance = args.conformance;
     match failed {
         Some(error) => Err(error.into()),
         None => start(config),

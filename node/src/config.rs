@@ -108,6 +108,25 @@ pub struct WebLimits {
     pub ping_interval: Duration,
     /// A connection silent for this long is closed.
     pub ping_timeout: Duration,
+    /// SockJS.
+    pub sockjs: SockJs,
+}
+
+/// Limits and times of the SockJS server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SockJs {
+    /// Paths of the tutorial's room.
+    pub prefixes: Vec<String>,
+    /// The script of the iframe page.
+    pub client_url: String,
+    /// The longest silence while a client listens.
+    pub heartbeat: Duration,
+    /// A session that nobody listens to for this long is over.
+    pub disconnect_delay: Duration,
+    /// Most bytes of an answer that goes on.
+    pub response_bytes_max: usize,
+    /// Whether there are services for public conformance suites. Only `cursormesh dev` can say so.
+    pub conformance: bool,
 }
 
 /// The files that browsers are served with over TLS.
@@ -574,6 +593,14 @@ impl Shared {
                 backlog_bytes_max: size("web.backlog_bytes_max")?,
                 ping_interval: Duration::from_millis(interval.value),
                 ping_timeout: Duration::from_millis(timeout.value),
+                sockjs: SockJs {
+                    prefixes: settings.prefixes("web.sockjs_prefixes")?,
+                    client_url: settings.client_url("web.sockjs_client_url")?,
+                    heartbeat: millis("web.sockjs_heartbeat_ms")?,
+                    disconnect_delay: millis("web.sockjs_disconnect_ms")?,
+                    response_bytes_max: size("web.sockjs_response_bytes_max")?,
+                    conformance: false,
+                },
             },
             seeds: settings.list(None, "mesh.seeds")?,
             log: settings.log()?,
@@ -875,6 +902,54 @@ impl Settings<'_> {
     ) -> Result<Option<Located<SocketAddr>>, ConfigError> {
         let item = self.one(table, path)?;
         item.map(|item| address(path, &item)).transpose()
+    }
+
+    /// Paths below which something is served; an empty text stands for none.
+    fn prefixes(&self, path: &str) -> Result<Vec<String>, ConfigError> {
+        let Some(items) = self.list(None, path)? else {
+            return Ok(keys::find(path).map_or_else(Vec::new, |key| vec![key.default.to_owned()]));
+        };
+        let mut prefixes = Vec::new();
+        for item in items.iter().filter(|item| !item.text.is_empty()) {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/".contains(&byte);
+            let is_prefix = |text: &str| {
+                text.len() > 1
+                    && text.len() <= 100
+                    && text.starts_with('/')
+                    && !text.ends_with('/')
+                    && !text.contains("//")
+                    && text.bytes().all(is_plain)
+            };
+            if !is_prefix(&item.text) {
+                let problem = format!("\"{}\" is no such path", quoted(&item.text));
+                return Err(wrong(&item.origin, path, &problem));
+            }
+            let taken = ["/v1", "/api", "/metrics", "/healthz", "/readyz"];
+            let is_at = |name: &str| {
+                let rest = item.text.strip_prefix(name);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            if let Some(name) = taken.into_iter().find(|name| is_at(name)) {
+                let problem = format!("\"{}\" is at {name}, which is in use", quoted(&item.text));
+                return Err(wrong(&item.origin, path, &problem));
+            }
+            prefixes.push(item.text.clone());
+        }
+        Ok(prefixes)
+    }
+
+    /// The script of SockJS's iframe page, which goes into that page as it is.
+    fn client_url(&self, path: &str) -> Result<String, ConfigError> {
+        let Some(url) = self.text(None, path)? else {
+            return Ok(keys::find(path).map_or_else(String::new, |key| key.default.to_owned()));
+        };
+        let starts = ["/", "http://", "https://"];
+        let is_url = starts.iter().any(|start| url.value.starts_with(start));
+        if !is_url || url.value.contains(['"', '<', '>', ' ']) {
+            let problem = format!("\"{}\" is no URL and no path", quoted(&url.value));
+            return Err(wrong(&url.origin, path, &problem));
+        }
+        Ok(url.value)
     }
 
     /// A list; text from outside the file is split at commas.

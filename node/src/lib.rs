@@ -12,5 +12,6 @@ pub mod status;
 pub mod telemetry;
 
 mod bridge;
+mod carriage;
 mod directory;
 mod metrics;

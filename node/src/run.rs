@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::bridge::{self, Dropped, ToMesh, Way};
+use crate::carriage::{self, ToOthers};
 use crate::cert::{self, Authority, CertError};
 use crate::config::{ConfigError, Located, NodeConfig, Origin, Tls, WebTls};
 use crate::directory::Directory;
@@ -78,8 +79,10 @@ impl Node {
         let to_mesh = Arc::new(ToMesh::new(dropped));
         let web = web_config(&config, secret, web_tls(&config)?);
         let hub = Hub::new(&web, directory.clone(), Way(to_mesh.clone()));
+        let to_others = Arc::new(ToOthers::default());
         let server = Server::bind(web, hub.clone(), directory.clone())
-            .map_err(|error| web_error(&config, &error))?;
+            .map_err(|error| web_error(&config, &error))?
+            .with_carrier(to_others.clone());
         let web_addrs = server.local_addrs();
         let mut mesh = net::start(mesh_settings(&config, identity))
             .await
@@ -103,6 +106,10 @@ impl Node {
 
         let (stop, stopped) = watch::channel(false);
         to_mesh.open(mesh.local());
+        to_others.open(mesh.carrier());
+        if let Some(requests) = mesh.requests() {
+            tokio::spawn(carriage::answer(requests, server.answers()));
+        }
         let events = mesh.events();
         let to_hub = tokio::spawn(async move {
             if let Some(events) = events {
@@ -391,6 +398,16 @@ fn web_config(
         resume_secrets: secret.into_iter().collect(),
         threads: limits.threads.unwrap_or(own.threads),
         tls,
+        sockjs: cursormesh_web::config::SockJs {
+            prefixes: limits.sockjs.prefixes.clone(),
+            client_url: limits.sockjs.client_url.clone(),
+            heartbeat: limits.sockjs.heartbeat,
+            disconnect_delay: limits.sockjs.disconnect_delay,
+            response_bytes_max: limits.sockjs.response_bytes_max,
+            sessions_max: limits.connections_max,
+            conformance: limits.sockjs.conformance,
+            ..own.sockjs
+        },
         ..own
     }
 }

@@ -31,6 +31,8 @@ pub enum Kind {
     Addresses,
     /// A list of node names and socket addresses.
     Seeds,
+    /// A list of paths below which something is served.
+    Prefixes,
 }
 
 /// One key.
@@ -86,6 +88,11 @@ impl Key {
             Kind::Addresses => "an IP address and a port, such as \"127.0.0.1:7071\" or \
                 \"[::1]:7071\", or a list of them"
                 .to_owned(),
+            Kind::Prefixes => {
+                "a path such as \"/ws\" (letters, digits, '-', '_' and '/'), or a list \
+                of them"
+                    .to_owned()
+            }
             Kind::Seeds => "a list of node names from this file and of addresses such as \
                 \"10.0.0.1:7171\""
                 .to_owned(),
@@ -205,6 +212,50 @@ pub const KEYS: &[Key] = &[
         unit: "milliseconds",
         default: "30000",
         help: "A connection that was silent for this long is closed; more than web.ping_interval_ms",
+    },
+    Key {
+        path: "web.sockjs_prefixes",
+        kind: Kind::Prefixes,
+        unit: "",
+        default: "/ws",
+        help: "Where pages without working WebSockets find the tutorial's room by SockJS; an empty list: nowhere",
+    },
+    Key {
+        path: "web.sockjs_client_url",
+        kind: Kind::Text { bytes_max: 255 },
+        unit: "",
+        default: "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js",
+        help: "The script of SockJS's iframe page: sockjs-client in the version that pages use",
+    },
+    Key {
+        path: "web.sockjs_heartbeat_ms",
+        kind: Kind::Integer {
+            min: 100,
+            max: 600_000,
+        },
+        unit: "milliseconds",
+        default: "25000",
+        help: "The longest silence while a SockJS client listens; then it is sent a heartbeat",
+    },
+    Key {
+        path: "web.sockjs_disconnect_ms",
+        kind: Kind::Integer {
+            min: 100,
+            max: 600_000,
+        },
+        unit: "milliseconds",
+        default: "5000",
+        help: "A SockJS session that nobody listens to for this long is over",
+    },
+    Key {
+        path: "web.sockjs_response_bytes_max",
+        kind: Kind::Integer {
+            min: 1024,
+            max: 1_073_741_824,
+        },
+        unit: "bytes",
+        default: "131072",
+        help: "An answer of SockJS that goes on ends after this much, and the client asks again",
     },
     Key {
         path: "mesh.seeds",
