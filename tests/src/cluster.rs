@@ -10,6 +10,7 @@ pub mod process;
 pub mod puppet;
 pub mod report;
 pub mod scenario;
+pub mod sockjs;
 pub mod stage;
 pub mod watch;
 
@@ -73,16 +74,25 @@ impl Cluster {
     /// Starts `names` on loopback behind a fault proxy and waits until all are linked. `more` are
     /// further nodes of the network that the caller runs itself.
     pub async fn start(names: &[&str], more: &[&str]) -> Result<Self, Failure> {
+        Self::start_with(names, more, "").await
+    }
+
+    /// The same, with `settings` in the nodes' file besides: whole tables of TOML.
+    pub async fn start_with(
+        names: &[&str],
+        more: &[&str],
+        settings: &str,
+    ) -> Result<Self, Failure> {
         let dir = temporary_directory()?;
         let network = Network::behind_proxy(&[names, more].concat()).await?;
-        Self::on(network, dir, names, more).await
+        Self::on(network, dir, names, more, settings).await
     }
 
     /// Starts `names` in network namespaces of their own. Needs root.
     pub async fn start_in_namespaces(names: &[&str]) -> Result<Self, Failure> {
         let dir = temporary_directory()?;
         let network = Network::in_namespaces(names)?;
-        Self::on(network, dir, names, &[]).await
+        Self::on(network, dir, names, &[], "").await
     }
 
     async fn on(
@@ -90,6 +100,7 @@ impl Cluster {
         dir: PathBuf,
         names: &[&str],
         more: &[&str],
+        settings: &str,
     ) -> Result<Self, Failure> {
         let bin = program()?;
         let mut cluster = Self {
@@ -100,7 +111,7 @@ impl Cluster {
             processes: BTreeMap::new(),
         };
         cluster.make_certificates(&[names, more].concat())?;
-        cluster.describe(names)?;
+        cluster.describe(names, settings)?;
         for name in names {
             cluster.launch(name, &Launch::default())?;
         }
@@ -124,8 +135,8 @@ impl Cluster {
         Ok(())
     }
 
-    fn describe(&mut self, names: &[&str]) -> Result<(), Failure> {
-        let mut text = format!("cluster = \"{CLUSTER}\"\n[tls]\ndir = \"certs\"\n");
+    fn describe(&mut self, names: &[&str], settings: &str) -> Result<(), Failure> {
+        let mut text = format!("cluster = \"{CLUSTER}\"\n[tls]\ndir = \"certs\"\n{settings}\n");
         for name in names {
             let web = self.network.web(name)?;
             let (mesh, advertise) = (self.network.mesh(name)?, self.network.reached_at(name)?);

@@ -29,8 +29,6 @@ use crate::routes::{percent_decode, room_name};
 
 /// A connection takes what its client says within this time, or the client is told to come again.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long is looked for a session that something is said in: it exists, as far as its client knows.
-const FIND_SENT_TIMEOUT: Duration = Duration::from_secs(4);
 
 const WELCOME: &str = "Welcome to SockJS!\n";
 /// What is around the address of the client's script in the iframe page.
@@ -618,7 +616,7 @@ impl Visit<'_> {
             }
         }
         let carrier = &*endpoint.carrier;
-        let find = endpoint.places.find(prefix, id, carrier, FIND_SENT_TIMEOUT);
+        let find = endpoint.places.find(prefix, id, carrier, FIND_TIMEOUT);
         match find.await {
             Found::At(node) => self.say_at(&node, texts).await,
             Found::Nowhere => Sent::Unknown,

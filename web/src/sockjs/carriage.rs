@@ -26,9 +26,9 @@ use crate::cluster::{Carried, Carrier};
 const FORM: u8 = 1;
 /// A node has so long to say whether it has a session.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(4);
-/// A node that is asked along with all others has so long, while a client waits for a session that may
-/// be new.
-pub(super) const FIND_TIMEOUT: Duration = Duration::from_secs(1);
+/// All nodes have so long when they are asked together. One that has died is out of reach sooner; one that
+/// is only slow may have the session, and a second one of its id would end it.
+pub(super) const FIND_TIMEOUT: Duration = Duration::from_secs(4);
 /// All nodes are asked about so many sessions at a time.
 const FINDS_MAX: usize = 256;
 /// Sessions whose place is remembered, in each of two generations.

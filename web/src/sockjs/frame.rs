@@ -35,25 +35,44 @@ pub(crate) fn close(code: u16, reason: &str) -> String {
 /// to change on the way (the list is that of the protocol's test suite).
 pub(crate) fn quote(text: &str, out: &mut String) {
     out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\0'..='\u{1f}'
-            | '\u{200c}'..='\u{200f}'
-            | '\u{2028}'..='\u{202f}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{fff0}'..='\u{ffff}' => {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "\\u{:04x}", u32::from(character));
-            }
-            _ => out.push(character),
+    let mut rest = text;
+    // Nearly all bytes go as they are, so they are copied in runs.
+    while let Some(at) = rest.bytes().position(may_begin_escaped) {
+        let (plain, from) = rest.split_at(at);
+        out.push_str(plain);
+        let mut characters = from.chars();
+        if let Some(character) = characters.next() {
+            escape(character, out);
         }
+        rest = characters.as_str();
     }
+    out.push_str(rest);
     out.push('"');
+}
+
+/// Whether a character whose first byte this is may have to be escaped. No byte inside a character is
+/// taken for its first.
+fn may_begin_escaped(byte: u8) -> bool {
+    matches!(byte, 0..=0x1f | b'"' | b'\\' | 0xe2 | 0xef)
+}
+
+fn escape(character: char, out: &mut String) {
+    match character {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\0'..='\u{1f}'
+        | '\u{200c}'..='\u{200f}'
+        | '\u{2028}'..='\u{202f}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{fff0}'..='\u{ffff}' => {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(character));
+        }
+        _ => out.push(character),
+    }
 }
 
 /// Why what a client sent is not taken.
