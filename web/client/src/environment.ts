@@ -6,7 +6,8 @@ export function browserEnvironment(): Environment {
   return {
     now: () => performance.now(),
     wall: () => Date.now(),
-    random: () => Math.random(),
+    // Session ids are made of it, and whoever can guess one can speak for its owner.
+    random: () => (crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) / 2 ** 32,
     timer(fn, delay_ms) {
       const id = setTimeout(fn, delay_ms);
       return () => clearTimeout(id);
