@@ -40,6 +40,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// doubles it). Without a bound it grows to megabytes, and what waits in it is stale on arrival.
 const SEND_BUFFER_BYTES: usize = 208 * 1024;
 
+/// However short a silence is taken for death, packets that are lost are sent again for this long.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_MIN: Duration = Duration::from_secs(5);
+
 /// What hyper may buffer of one request's headers.
 const REQUEST_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -245,7 +249,7 @@ async fn serve<F>(
     F: Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + 'static,
 {
     let peer = origin.peer;
-    if let Err(error) = prepare(&stream) {
+    if let Err(error) = prepare(&stream, config.dead_after) {
         tracing::debug!(%peer, %error, "connection lost before its first request");
         return;
     }
@@ -298,7 +302,12 @@ async fn serve_http<S, F>(
     }
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Sets a client's socket up. What it does not acknowledge within `dead_after` ends it: over HTTP there is
+/// no pong, and the next heartbeat is what a client that vanished does not acknowledge.
+fn prepare(stream: &TcpStream, dead_after: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    socket2::SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES)
+    let socket = socket2::SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(dead_after.max(UNACKNOWLEDGED_MIN)))?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)
 }
