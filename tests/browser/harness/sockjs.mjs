@@ -43,6 +43,8 @@ export class Session {
   ending = null;
   /** Which transport it has, or had last. */
   transport = null;
+  /** Called with each text that comes. */
+  onText = () => {};
   #socket;
 
   /** `transport` alone is tried; `null` leaves it to the client. */
@@ -50,7 +52,10 @@ export class Session {
     const transports = transport === null ? undefined : transport;
     this.#socket = new SockJS(url, null, { transports, timeout: PATIENCE_MS, ...options });
     this.#socket.onopen = () => { this.transport = this.#socket.transport; };
-    this.#socket.onmessage = ({ data }) => this.texts.push(data);
+    this.#socket.onmessage = ({ data }) => {
+      this.texts.push(data);
+      this.onText(data);
+    };
     this.#socket.onclose = ({ code, reason }) => { this.ending = { code, reason }; };
   }
 
