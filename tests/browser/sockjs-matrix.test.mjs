@@ -6,9 +6,18 @@ import utilities from "playwright-core/lib/utilsBundle";
 import { browser } from "./harness/browser.mjs";
 import { withCluster } from "./harness/cluster.mjs";
 import { eventually } from "./harness/eventually.mjs";
-import { BROWSER_TRANSPORTS, NODE_TRANSPORTS, PATIENCE_MS, servePage, sessions, site, sockjsPage } from "./harness/sockjs.mjs";
+import { NODE_TRANSPORTS, PATIENCE_MS, servePage, sessions, site, sockjsPage } from "./harness/sockjs.mjs";
 
 const PAGE = "sockjs/sessions.html";
+/**
+ * Which sessions share a page: a browser has six connections to a host. `htmlfile` is for pages of the node
+ * itself.
+ */
+const PAGES = [
+  ["websocket", "xhr-streaming", "eventsource", "iframe-eventsource"],
+  ["htmlfile", "iframe-htmlfile", "iframe-xhr-polling"],
+  ["xhr-polling", "jsonp-polling"],
+];
 
 /** JSON strings as they are written: what arrives is the same, character by character. */
 const STRINGS = [
@@ -45,21 +54,27 @@ test("any text by any transport to any transport, over two nodes", { timeout: 12
         return session.texts;
       });
     }));
-    const inChromium = nodes.flatMap((node) => BROWSER_TRANSPORTS.map(async (transport) => {
+    const inChromium = nodes.flatMap((node) => PAGES.map(async (transports) => {
       const page = await sockjsPage(chromium);
       const own = cluster.url(node, "/page.html");
       await servePage(page, own, PAGE);
-      await page.goto(transport === "htmlfile" ? own : home.url(PAGE));
-      const name = `${transport} in Chromium on ${node}`;
-      await page.evaluate(([url, options]) => openSession("one", url, options), [cluster.url(node, "/ws"), { transports: transport, timeout: PATIENCE_MS }]);
-      await eventually(`${name} is open`, async () => assert.equal(await page.evaluate(() => sessions.one.transport), transport) ?? true, { within_ms: 20_000 });
-      return new Speaker(name, (texts) => page.evaluate((texts) => { for (const text of texts) sessions.one.socket.send(text); }, texts), async () => {
-        // As JSON, which has an escape for every half of a pair.
-        const [texts, ending] = JSON.parse(await page.evaluate(() => JSON.stringify([sessions.one.texts, sessions.one.ending])));
-        assert.equal(ending, null);
-        assert.deepEqual(page.errors, []);
-        return texts;
-      });
+      await page.goto(transports.includes("htmlfile") ? own : home.url(PAGE));
+      return Promise.all(transports.map(async (transport) => {
+        const name = `${transport} in Chromium on ${node}`;
+        await page.evaluate(([...args]) => openSession(...args), [transport, cluster.url(node, "/ws"), { transports: transport, timeout: PATIENCE_MS }]);
+        await eventually(`${name} is open`, async () => {
+          assert.equal(await page.evaluate((transport) => sessions[transport].transport, transport), transport);
+          return true;
+        }, { within_ms: 20_000 });
+        const send = (texts) => page.evaluate(([transport, texts]) => { for (const text of texts) sessions[transport].socket.send(text); }, [transport, texts]);
+        return new Speaker(name, send, async () => {
+          // As JSON, which has an escape for every half of a pair.
+          const [texts, ending] = JSON.parse(await page.evaluate((transport) => JSON.stringify([sessions[transport].texts, sessions[transport].ending]), transport));
+          assert.equal(ending, null);
+          assert.deepEqual(page.errors, []);
+          return texts;
+        });
+      }));
     }));
     const raw = nodes.flatMap((node) => ["/ws", "/ws/websocket"].map(async (path) => {
       const socket = new utilities.ws(`ws://127.0.0.1:${cluster.port(node)}${path}`, { perMessageDeflate: false });
@@ -69,7 +84,7 @@ test("any text by any transport to any transport, over two nodes", { timeout: 12
       await new Promise((resolve, reject) => socket.on("open", resolve).on("error", reject));
       return new Speaker(`${path} on ${node}`, (said) => { for (const text of said) socket.send(text); }, () => texts);
     }));
-    const all = await Promise.all([...inNode, ...inChromium, ...raw]);
+    const all = (await Promise.all([...inNode, ...inChromium, ...raw])).flat();
     t.diagnostic(`${all.length} speakers`);
 
     await eventually("everyone hears everyone", async () => {

@@ -7,24 +7,25 @@ import net from "node:net";
 /** Headers that concern one connection, not the request or the answer. */
 const HOP_BY_HOP = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
-/** Gives each request, also those of one connection, and each upgrade to the next node. */
+/** Gives each request, also those of one connection, and each upgrade to the next node. `lies` are for Liar. */
 export class Balancer {
   #server;
   #ports;
   #turn = 0;
   #pairs = new Set();
-  /** How many requests each node got, by path's last part and port. */
+  /** How many requests and upgrades were answered, by the last part of their path and by the node's port. */
   taken = {};
 
-  constructor(ports) {
+  constructor(ports, lies = {}) {
     this.#ports = ports;
+    this.lies = lies;
     this.#server = http.createServer((request, response) => this.#pass(request, response).catch(() => response.destroy()));
     if (this.passesUpgrades) this.#server.on("upgrade", (request, near, head) => this.#tunnel(request, near, head));
   }
 
   /** A balancer in front of `ports` that ends with the test `t`. */
-  static async open(t, ports, ...rest) {
-    const balancer = new this(ports, ...rest);
+  static async open(t, ports, lies) {
+    const balancer = new this(ports, lies);
     balancer.#server.listen(0, "127.0.0.1");
     await once(balancer.#server, "listening");
     t.after(() => balancer.close());
