@@ -73,10 +73,8 @@ export class Session {
 
   /** Waits until it is open. */
   async opened() {
-    await eventually("the session is open", () => {
-      if (this.ending) throw new Error(`it is closed: ${JSON.stringify(this.ending)}`);
-      return this.isOpen;
-    }, { within_ms: 2 * PATIENCE_MS, every_ms: 10 });
+    await eventually("the session is open", () => this.ending ?? this.isOpen, { within_ms: 2 * PATIENCE_MS, every_ms: 10 });
+    if (this.ending) throw new Error(`the session is closed: ${JSON.stringify(this.ending)}`);
     return this;
   }
 
