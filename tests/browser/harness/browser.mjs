@@ -47,13 +47,14 @@ export async function connected(page, { within_ms = 15_000 } = {}) {
   await page.locator('#state[data-state="connected"]').waitFor({ timeout: within_ms });
 }
 
-/**
- * The tutorial's page, unmodified, in a browser of its own in which the one address that the page
- * knows leads to `node`: to the page it is localhost:7071.
- */
-export async function openTutorial(t, cluster, node) {
-  const mapped = await browser(t, [`--host-resolver-rules=MAP localhost:7071 127.0.0.1:${cluster.port(node)}`]);
-  const page = await newPage(mapped);
+/** A browser in which the one address that the tutorial's pages know, localhost:7071, leads to `node`. */
+export function tutorialBrowser(t, cluster, node) {
+  return browser(t, [`--host-resolver-rules=MAP localhost:7071 127.0.0.1:${cluster.port(node)}`]);
+}
+
+/** The tutorial's page, unmodified, connected to `node`: in a browser of its own, or in one for that node. */
+export async function openTutorial(t, cluster, node, mapped) {
+  const page = await newPage(mapped ?? await tutorialBrowser(t, cluster, node));
   const opened = page.waitForEvent("websocket");
   await page.goto(TUTORIAL);
   assert.equal((await opened).url(), "ws://localhost:7071/ws");

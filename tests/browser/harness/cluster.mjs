@@ -43,6 +43,94 @@ export async function withCluster(scenario, { web = {}, links = false } = {}) {
   }
 }
 
+/** Runs `scenario` against a node of its own, without any file; `args` are more of its command line. */
+export async function withNode(scenario, args = []) {
+  const [{ web: port }] = await freePorts(1, false);
+  const node = new LoneNode(port, args);
+  try {
+    await node.start();
+    await scenario(node);
+  } catch (error) {
+    console.error(node.logs());
+    throw error;
+  } finally {
+    await node.stop();
+  }
+}
+
+/** Starts the binary. */
+function launch(args, logged) {
+  const log = openSync(logged, "a");
+  const child = spawn(BINARY, args, {
+    stdio: ["ignore", log, log],
+    env: { PATH: process.env.PATH, RUST_BACKTRACE: "1" },
+  });
+  closeSync(log);
+  running.add(child);
+  child.once("error", () => running.delete(child));
+  child.once("exit", () => running.delete(child));
+  return child;
+}
+
+/** Waits until a node takes clients. */
+async function ready(name, child, url) {
+  await eventually(`${name} is ready`, async () => {
+    assert.equal(child.exitCode, null, `${name} ended with code ${child.exitCode}`);
+    return (await fetch(url)).ok;
+  });
+}
+
+/** Ends a node as a power cut would: no goodbye. */
+async function kill(child) {
+  const ended = once(child, "exit");
+  child.kill("SIGKILL");
+  await ended;
+}
+
+/** The end of a node's log. */
+function lastLines(name, log) {
+  const lines = existsSync(log) ? readFileSync(log, "utf8").trimEnd().split("\n") : [];
+  return `--- ${name}, last lines of its log\n${lines.slice(-LOG_LINES_SHOWN).join("\n")}`;
+}
+
+/** What `cursormesh dev` starts. */
+class LoneNode {
+  #folder = mkdtempSync(path.join(os.tmpdir(), "cursormesh-browser-"));
+  #args;
+  #child = null;
+
+  constructor(port, args) {
+    this.port = port;
+    this.#args = ["dev", "--web", `127.0.0.1:${port}`, ...args];
+  }
+
+  get #log() {
+    return path.join(this.#folder, "node.log");
+  }
+
+  url(path = "/") {
+    return `http://127.0.0.1:${this.port}${path}`;
+  }
+
+  async start() {
+    this.#child = launch(this.#args, this.#log);
+    await ready("the node", this.#child, this.url("/readyz"));
+  }
+
+  async kill() {
+    await kill(this.#child);
+  }
+
+  logs() {
+    return lastLines("the node", this.#log);
+  }
+
+  async stop() {
+    if (running.has(this.#child)) await this.kill();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
 class Cluster {
   #folder;
   #nodes = new Map();
@@ -91,28 +179,13 @@ class Cluster {
   /** Starts a node and waits until it takes clients. */
   async start(name) {
     const node = this.#nodes.get(name);
-    const log = openSync(node.log, "a");
-    const child = spawn(BINARY, ["serve", "--config", this.#config, "--node", name], {
-      stdio: ["ignore", log, log],
-      env: { PATH: process.env.PATH, RUST_BACKTRACE: "1" },
-    });
-    closeSync(log);
-    running.add(child);
-    child.once("error", () => running.delete(child));
-    child.once("exit", () => running.delete(child));
-    node.child = child;
-    await eventually(`${name} is ready`, async () => {
-      assert.equal(child.exitCode, null, `${name} ended with code ${child.exitCode}`);
-      return (await fetch(this.url(name, "/readyz"))).ok;
-    });
+    node.child = launch(["serve", "--config", this.#config, "--node", name], node.log);
+    await ready(name, node.child, this.url(name, "/readyz"));
   }
 
   /** Ends a node as a power cut would: no goodbye. */
   async kill(name) {
-    const { child } = this.#nodes.get(name);
-    const ended = once(child, "exit");
-    child.kill("SIGKILL");
-    await ended;
+    await kill(this.#nodes.get(name).child);
   }
 
   /** Asks a node to stop, as an operator would, and returns its exit code. */
@@ -144,12 +217,7 @@ class Cluster {
 
   /** The end of every node's log. */
   logs() {
-    return [...this.#nodes]
-      .map(([name, { log }]) => {
-        const lines = existsSync(log) ? readFileSync(log, "utf8").trimEnd().split("\n") : [];
-        return `--- ${name}, last lines of its log\n${lines.slice(-LOG_LINES_SHOWN).join("\n")}`;
-      })
-      .join("\n");
+    return [...this.#nodes].map(([name, { log }]) => lastLines(name, log)).join("\n");
   }
 
   /** Ends all nodes and removes their files. */
