@@ -65,9 +65,9 @@ test("one node: every transport echoes in order and whole, is closed with 3000, 
     const free = await open(node.url("/echo"), null);
     assert.equal(free.transport, "websocket");
 
-    await t.test("a message may be as long on one transport as on another", { todo: "over a WebSocket its escapes count" }, () =>
+    await t.test("a message may be as long on one transport as on another", () =>
       each(NODE_TRANSPORTS, async (transport) => echoed(await open(node.url("/echo"), transport), ["😀".repeat(10_000)])));
-    await t.test("many messages at once", { todo: "what one request says is not answered before all of it is taken" }, () =>
+    await t.test("many messages at once", () =>
       each(NODE_TRANSPORTS, async (transport) => {
         const echo = await open(node.url("/echo"), transport);
         await echoed(echo, Array.from({ length: 500 }, (_, n) => `${n} ${"x".repeat(200)}`));
@@ -189,7 +189,7 @@ test("three nodes behind a balancer without sticky sessions: nothing lost, doubl
       for (const { session } of party.people) session.close();
     });
 
-    await t.test("an address with a room leads into that room", { todo: "base_url has no room" }, async () => {
+    await t.test("an address with a room leads into that room", async () => {
       const balancer = await Balancer.open(t, ports);
       const party = new Party(await Promise.all(NODE_TRANSPORTS.map((transport) => open(balancer.url("/ws?room=blue"), transport))));
       await party.met();

@@ -13,7 +13,7 @@ const UPGRADE_MS_LAST = 300_000;
 /** How a socket ended. */
 export interface Lifetime {
   transport: Transport;
-  /** Milliseconds from its opening to its end; `null` if it never opened. */
+  /** Milliseconds from its opening to its end; `null` if it never opened, or nothing came through it. */
   lived_ms: number | null;
   /** Cut, not closed with a code that says why. */
   abnormal: boolean;

@@ -1,5 +1,5 @@
 import type { Ending, Environment, Transport } from "./api";
-import type { Lifetime } from "./ladder";
+import { SHORT_LIVED_MS, type Lifetime } from "./ladder";
 import { parse, type ClientMessage, type ServerMessage, type Welcome } from "./protocol";
 import type { Socket, SocketEvents } from "./transport";
 
@@ -220,10 +220,14 @@ export class Link {
 
   #tell(ending: Ending, looked = false): void {
     const { code } = ending;
+    const abnormal = code === null || code === 1005 || code === 1006;
+    let lived_ms = this.#opened_at === null ? null : this.env.now() - this.#opened_at;
+    // Let through and then swallowed: a socket that opens and carries nothing is as good as none.
+    if (!this.#welcomed && abnormal && lived_ms !== null && lived_ms >= SHORT_LIVED_MS) lived_ms = null;
     this.handlers.ended(ending, {
       transport: this.transport,
-      lived_ms: this.#opened_at === null ? null : this.env.now() - this.#opened_at,
-      abnormal: code === null || code === 1005 || code === 1006,
+      lived_ms,
+      abnormal,
       looked,
     });
   }

@@ -169,7 +169,7 @@ impl Endpoint {
             Route::Info => {
                 let mut reply = match call.method {
                     Method::OPTIONS => reply::options("OPTIONS, GET"),
-                    _ if is_get => self.info(service, &call.headers),
+                    _ if is_get => self.info(service, &call),
                     _ => reply::not_allowed("OPTIONS, GET"),
                 };
                 reply::cors(&mut reply, &call.headers);
@@ -237,7 +237,7 @@ impl Endpoint {
         reply
     }
 
-    fn info(&self, service: &Service, headers: &HeaderMap) -> Reply {
+    fn info(&self, service: &Service, call: &Call) -> Reply {
         #[derive(Serialize)]
         struct Info {
             websocket: bool,
@@ -255,7 +255,7 @@ impl Endpoint {
             origins: ["*:*"],
             cookie_needed: service.cookies,
             entropy: u32::from_le_bytes(entropy),
-            base_url: self.base_url(service, headers),
+            base_url: self.base_url(service, call),
         };
         let body = serde_json::to_vec(&info).unwrap_or_default();
         let mut reply = reply::typed(StatusCode::OK, "application/json; charset=UTF-8", body);
@@ -266,7 +266,8 @@ impl Endpoint {
     /// The address under which a client's sessions name this node, so that any other one knows where to
     /// ask. `None` where it cannot be told how the client reached the node: what is between them may
     /// speak TLS to it, and a page of https cannot use an address of http.
-    fn base_url(&self, service: &Service, headers: &HeaderMap) -> Option<String> {
+    fn base_url(&self, service: &Service, call: &Call) -> Option<String> {
+        let headers = &call.headers;
         if self.carrier.reachable().is_empty() {
             return None;
         }
@@ -290,7 +291,10 @@ impl Endpoint {
             return None;
         }
         let (prefix, node) = (&service.prefix, self.directory.node());
-        Some(format!("{scheme}://{host}{prefix}/~{node}"))
+        // Clients keep the query of an address, and the room may be in it.
+        let query = call.query.as_deref().filter(|query| !query.is_empty());
+        let query = query.map_or_else(String::new, |query| format!("?{query}"));
+        Some(format!("{scheme}://{host}{prefix}/~{node}{query}"))
     }
 
     /// What another node asks.

@@ -59,7 +59,20 @@ fn say(texts: &mut Vec<&str>, output: &mut Vec<u8>) {
 }
 
 /// A session whose client puts its messages into SockJS frames.
-pub(crate) struct Framed(pub(crate) Box<dyn Session>);
+pub(crate) struct Framed {
+    inner: Box<dyn Session>,
+    message_bytes_max: usize,
+}
+
+impl Framed {
+    /// A session of messages of this size at most, whatever their frame takes.
+    pub(crate) fn new(inner: Box<dyn Session>, message_bytes_max: usize) -> Self {
+        Self {
+            inner,
+            message_bytes_max,
+        }
+    }
+}
 
 impl Session for Framed {
     fn text(&mut self, text: &[u8]) -> Result<usize, Close> {
@@ -70,7 +83,10 @@ impl Session for Framed {
         let messages = frame::payload(text, true).map_err(|_| Close::BROKEN_FRAMING)?;
         let mut bytes = 0;
         for message in messages {
-            bytes += self.0.text(message.as_bytes())?;
+            if message.len() > self.message_bytes_max {
+                return Err(Close::TOO_BIG);
+            }
+            bytes += self.inner.text(message.as_bytes())?;
         }
         Ok(bytes)
     }
@@ -80,31 +96,31 @@ impl Session for Framed {
     }
 
     fn read_ends(&mut self) {
-        self.0.read_ends();
+        self.inner.read_ends();
     }
 
     fn catch_up(&mut self, since: Option<u64>) {
-        self.0.catch_up(since);
+        self.inner.catch_up(since);
     }
 
     fn taken(&mut self) {
-        self.0.taken();
+        self.inner.taken();
     }
 
     fn is_paused(&self) -> bool {
-        self.0.is_paused()
+        self.inner.is_paused()
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.0.deadline()
+        self.inner.deadline()
     }
 
     fn on_time(&mut self, now: Instant) -> Result<(), Close> {
-        self.0.on_time(now)
+        self.inner.on_time(now)
     }
 
     fn end(self: Box<Self>, end: End) {
-        self.0.end(end);
+        self.inner.end(end);
     }
 }
 

@@ -110,14 +110,19 @@ impl Connection {
         };
         let (id, mut session) = dialect.open(hub, config, &outbox, transport);
         if framed {
-            session = Box::new(Framed(session));
+            session = Box::new(Framed::new(session, config.message_bytes_max));
         }
         let metrics = hub.metrics();
         metrics.connections.rise(1);
         metrics.connections_total.increment();
         let mut open = Box::new(Open {
             session,
-            decoder: Decoder::new(config.message_bytes_max),
+            // In a frame of SockJS there are several messages, with escapes that make them longer.
+            decoder: Decoder::new(if framed {
+                config.message_bytes_max.max(config.sockjs.body_bytes_max)
+            } else {
+                config.message_bytes_max
+            }),
             held_bytes: 0,
             messages: 0,
             waited: false,
