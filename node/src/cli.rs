@@ -593,6 +593,12 @@ fn load_table(report: &Report) -> String {
         "the load itself used {:.2} processors, its moves were late by {:.1} ms at most",
         report.load_cpu_used, report.late_ms_max
     ));
+    if report.replaced > 0 {
+        lines.push(format!(
+            "{} moves more were never sent: newer ones came while one was under way",
+            report.replaced
+        ));
+    }
     if let (lost, Some(why)) = &report.lost {
         lines.push(format!("{lost} clients were lost; the last: {why}"));
     }

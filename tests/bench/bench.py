@@ -109,7 +109,7 @@ def combine(rounds):
     if not good:
         return {"failed": rounds[-1]["failed"]}
     result = {"rounds": len(good), "failed_rounds": len(rounds) - len(good)}
-    for key in ("cpu_us_per_delivered", "ratio", "cpu_used", "load_cpu_used", "idle_client_bytes", "connects_per_second", "grown_bytes"):
+    for key in ("cpu_us_per_delivered", "ratio", "cpu_used", "load_cpu_used", "idle_client_bytes", "connects_per_second", "grown_bytes", "replaced"):
         values = [one[key] for one in good if one.get(key) is not None]
         result[key] = statistics.median(values) if values else None
     costs = [one["cpu_us_per_delivered"] for one in good if one.get("cpu_us_per_delivered")]

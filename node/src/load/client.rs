@@ -130,16 +130,17 @@ impl Client {
         }
     }
 
-    /// Says a move made at `now_us` in its room; `scratch` is memory for it.
+    /// Says a move made at `now_us` in its room; `scratch` is memory for it. False if an earlier one is
+    /// never said because of it.
     pub(super) fn say_move(
         &mut self,
         registry: &Registry,
         room: &str,
         now_us: u64,
         scratch: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         match &mut self.link {
-            Link::WebSocket(socket) => socket.say_move(room, now_us, scratch),
+            Link::WebSocket(socket) => socket.say_move(room, now_us, scratch).map(|()| true),
             Link::Requests(requests) => requests.say_move(registry, now_us, scratch),
         }
     }

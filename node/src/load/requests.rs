@@ -79,16 +79,15 @@ impl Requests {
     }
 
     /// Says a move made at `now_us`, at once or when the one before has been taken; `scratch` is memory
-    /// for it.
+    /// for it. False if one that waited for that is never said because of it.
     pub(super) fn say_move(
         &mut self,
         registry: &Registry,
         now_us: u64,
         scratch: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         if self.speaks.is_under_way() {
-            self.waiting = Some(now_us);
-            return Ok(());
+            return Ok(self.waiting.replace(now_us).is_none());
         }
         self.text.clear();
         sockjs::put(&mut self.text, Protocol::json_move(now_us));
@@ -97,7 +96,8 @@ impl Requests {
         scratch.extend_from_slice(self.text.len().to_string().as_bytes());
         scratch.extend_from_slice(b"\r\n\r\n");
         scratch.extend_from_slice(&self.text);
-        self.speaks.ask(registry, scratch)
+        self.speaks.ask(registry, scratch)?;
+        Ok(true)
     }
 
     /// Reads what is answered to what was said, and says what waits for that.
@@ -108,10 +108,10 @@ impl Requests {
         scratch: &mut Vec<u8>,
     ) -> io::Result<()> {
         let is_whole = self.speaks.read_at_most(usize::MAX, buffer, |_| Ok(()))?;
-        match self.waiting.take_if(|_| is_whole) {
-            Some(made_us) => self.say_move(registry, made_us, scratch),
-            None => Ok(()),
+        if let Some(made_us) = self.waiting.take_if(|_| is_whole) {
+            self.say_move(registry, made_us, scratch)?;
         }
+        Ok(())
     }
 
     /// Reads what there is to hear into `buffer`, but no more than so many bytes, and shows every message

@@ -76,6 +76,9 @@ pub struct Report {
     pub seconds: f64,
     /// Moves sent in it.
     pub sent: u64,
+    /// Moves made in it that were never sent: a newer one came while the one before them was under way.
+    /// Over HTTP only.
+    pub replaced: u64,
     /// Moves that should have arrived in it: every one at everybody in the room (v1: everybody else).
     pub expected: u64,
     /// Moves that arrived in it.
@@ -112,6 +115,7 @@ impl Report {
             "idle_client_bytes": self.idle_client_bytes,
             "seconds": self.seconds,
             "sent": self.sent,
+            "replaced": self.replaced,
             "expected": self.expected,
             "delivered": self.delivered,
             "ratio": self.ratio(),
@@ -190,6 +194,7 @@ pub fn run(plan: &Plan, mut tell: impl FnMut(&str)) -> Result<Report, LoadError>
         idle_client_bytes: known.then(|| grown as f64 / count.max(1) as f64),
         seconds,
         sent: load.sent,
+        replaced: load.replaced,
         expected: load.expected,
         delivered: load.delivered,
         cpu_us_per_delivered: (known && load.delivered > 0)
@@ -233,6 +238,7 @@ struct Load<'a> {
     frame: Vec<u8>,
     seen: u64,
     sent: u64,
+    replaced: u64,
     expected: u64,
     delivered: u64,
     late_us_max: u64,
@@ -302,6 +308,7 @@ impl<'a> Load<'a> {
             frame: Vec::new(),
             seen: 0,
             sent: 0,
+            replaced: 0,
             expected: 0,
             delivered: 0,
             late_us_max: 0,
@@ -360,7 +367,8 @@ impl<'a> Load<'a> {
     }
 
     fn begin_measuring(&mut self) {
-        (self.sent, self.expected, self.delivered, self.late_us_max) = (0, 0, 0, 0);
+        (self.sent, self.replaced, self.expected) = (0, 0, 0);
+        (self.delivered, self.late_us_max) = (0, 0);
         self.ages.clear();
         self.slow_ages.clear();
     }
@@ -486,8 +494,14 @@ impl<'a> Load<'a> {
             };
             let registry = self.poll.registry();
             let room = &self.rooms[client.room];
-            if let Err(error) = client.say_move(registry, room, now_us, &mut self.frame) {
-                self.problem = Some(error.to_string());
+            match client.say_move(registry, room, now_us, &mut self.frame) {
+                Ok(false) => {
+                    // This one takes the place of one that is counted already.
+                    self.replaced += 1;
+                    continue;
+                }
+                Ok(true) => {}
+                Err(error) => self.problem = Some(error.to_string()),
             }
             self.sent += 1;
             let own = u64::from(self.plan.protocol.echoes());
