@@ -13,7 +13,7 @@ use crate::cert::{self, Authority, CertError};
 use crate::config::keys::{KEYS, Key};
 use crate::config::source::unknown_variables;
 use crate::config::{ClusterConfig, ConfigError, NodeConfig, Origin, Overrides, Tls};
-use crate::load::{self, LoadError, Plan, Protocol, Report};
+use crate::load::{self, LoadError, Plan, Protocol, Report, Transport};
 use crate::run::{self, RunError};
 use crate::status::{self, NodeUrl, StatusError};
 use crate::telemetry;
@@ -77,6 +77,7 @@ enum Command {
     #[command(after_long_help = "Examples:\n  \
         cursormesh load --members 50 --senders 50                     everyone in one room moves\n  \
         cursormesh load --rooms 100 --members 10 --senders 10 --protocol v1\n  \
+        cursormesh load --transport xhr-streaming --senders 10\n  \
         cursormesh load --url ws://127.0.0.1:7071 --url ws://127.0.0.1:7081 --pid 4711 --pid 4712\n\n\
         Only against servers of your own. Clients of a room are spread over the servers in turn. All \
         of it\nruns in one thread: when `load` itself uses nearly a whole processor, it is what was \
@@ -134,6 +135,9 @@ struct Load {
     /// What is spoken
     #[arg(long, value_enum, default_value = "tutorial")]
     protocol: Protocol,
+    /// What carries it; SockJS the tutorial's JSON only. Over HTTP, who moves says so with xhr_send
+    #[arg(long, value_enum, default_value = "websocket")]
+    transport: Transport,
     /// Number of rooms
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rooms: u32,
@@ -532,6 +536,7 @@ fn load_command(args: Load) -> Result<ExitCode, Failure> {
         more: args.more_rooms as usize,
         slow: args.slow as usize,
         protocol: args.protocol,
+        transport: args.transport,
         rooms: args.rooms as usize,
         members: args.members as usize,
         senders: args.senders.unwrap_or(args.members) as usize,
@@ -588,6 +593,12 @@ fn load_table(report: &Report) -> String {
         "the load itself used {:.2} processors, its moves were late by {:.1} ms at most",
         report.load_cpu_used, report.late_ms_max
     ));
+    if report.replaced > 0 {
+        lines.push(format!(
+            "{} moves more were never sent: newer ones came while one was under way",
+            report.replaced
+        ));
+    }
     if let (lost, Some(why)) = &report.lost {
         lines.push(format!("{lost} clients were lost; the last: {why}"));
     }

@@ -5,16 +5,24 @@
 //! were made, so that one process, and with it one clock, knows how old a move is on arrival.
 
 mod client;
+mod exchange;
 mod frame;
 mod histogram;
+mod http;
 mod nats;
 mod partial;
+mod pipe;
 mod process;
 mod protocol;
+mod requests;
 mod run;
 mod socketio;
+mod sockjs;
 mod step;
+mod transport;
+mod websocket;
 mod wire;
 
 pub use protocol::Protocol;
 pub use run::{LoadError, Plan, Report, run};
+pub use transport::Transport;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cursormesh::cert::Authority;
 use cursormesh::config::{Located, NodeConfig, Overrides, Tls};
-use cursormesh::load::{LoadError, Plan, Protocol, Report, run};
+use cursormesh::load::{LoadError, Plan, Protocol, Report, Transport, run};
 use cursormesh::run::Node;
 use cursormesh_mesh::proto::NodeName;
 
@@ -18,6 +18,8 @@ async fn node() -> Node {
     let loopback = Located::by_default("127.0.0.1:0".parse().unwrap());
     config.web = vec![loopback.clone()];
     config.mesh = loopback;
+    // Short enough that answers end, and are asked for again, many times in a run.
+    config.web_limits.sockjs.response_bytes_max = 4096;
     Node::start(config).await.unwrap()
 }
 
@@ -28,6 +30,7 @@ fn plan(node: &Node, protocol: Protocol) -> Plan {
         more: 0,
         slow: 0,
         protocol,
+        transport: Transport::Websocket,
         rooms: 2,
         members: 5,
         senders: 2,
@@ -58,6 +61,62 @@ async fn every_move_is_counted_at_everybody_in_the_room() {
         assert!((0.7..1.2).contains(&report.ratio()), "{report:?}");
         assert!(report.age_ms.is_some() && report.cpu_us_per_delivered.is_some());
     }
+    node.stop().await;
+}
+
+/// Every move arrives at everybody in the room, over this transport.
+async fn all_arrives_over(transport: Transport) {
+    let node = node().await;
+    let mut plan = plan(&node, Protocol::Tutorial);
+    plan.transport = transport;
+    let report = load(plan).await.unwrap();
+    node.stop().await;
+    assert_eq!((report.clients, report.lost), (10, (0, None)));
+    assert_eq!(report.expected, report.sent * 5);
+    // But for what is on its way when the measurement begins and ends.
+    let on_its_way = report.expected / 10;
+    assert!(
+        report.delivered.abs_diff(report.expected) <= on_its_way,
+        "{} of {}",
+        report.delivered,
+        report.expected
+    );
+    let [median, ..] = report.age_ms.unwrap();
+    assert!((0.0..500.0).contains(&median), "{median}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_arrives_over_websockets() {
+    all_arrives_over(Transport::Websocket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_arrives_over_websockets_with_frames_of_sockjs() {
+    all_arrives_over(Transport::Sockjs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_arrives_over_xhr_streaming() {
+    all_arrives_over(Transport::XhrStreaming).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_arrives_over_eventsource() {
+    all_arrives_over(Transport::Eventsource).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_arrives_over_xhr_polling() {
+    all_arrives_over(Transport::XhrPolling).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockjs_carries_the_tutorial_alone() {
+    let node = node().await;
+    let mut v1 = plan(&node, Protocol::V1);
+    v1.transport = Transport::Sockjs;
+    let error = load(v1).await.unwrap_err().to_string();
+    assert!(error.contains("give --protocol tutorial"), "{error}");
     node.stop().await;
 }
 

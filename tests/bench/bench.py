@@ -39,9 +39,12 @@ class Shape:
     # Run when its group is asked for, and for these systems.
     group: str = "peers"
     only: tuple = ()
+    # The system that costs are told as multiples of.
+    base: str = "floor"
 
 
 LAG = {"group": "lag", "only": ("v1", "tutorial")}
+SOCKJS = ("tutorial", "sockjs", "xhrstreaming", "eventsource")
 SHAPES = {
     "a": Shape("50 in one room, all move", 1, 50, 50),
     "b": Shape("1,000 in one room, 10 move", 1, 1000, 10),
@@ -70,8 +73,10 @@ SHAPES = {
         for senders in (50, 75, 100, 150, 300)
     },
     "many": Shape("9,000 rooms of one, nobody moves", 9000, 1, 0, **LAG),
+    "sockjs50": Shape("50 in one room, all move", 1, 50, 50, group="sockjs", only=(*SOCKJS, "xhrpolling"), base="tutorial"),
+    "sockjs1000": Shape("1,000 in one room, 10 move", 1, 1000, 10, group="sockjs", only=SOCKJS, base="tutorial"),
 }
-GROUPS = ("peers", "scale", "lag", "hold")
+GROUPS = ("peers", "scale", "lag", "hold", "sockjs")
 
 
 def measure(system, shape, seconds, scratch):
@@ -80,7 +85,7 @@ def measure(system, shape, seconds, scratch):
     server = about.start(scratch, of.nodes)
     try:
         server.wait()
-        command = [str(BINARIES / "cursormesh"), "load", "--json", "--protocol", about.protocol]
+        command = [str(BINARIES / "cursormesh"), "load", "--json", "--protocol", about.protocol, "--transport", about.transport]
         command += ["--rooms", str(of.rooms), "--members", str(of.members), "--senders", str(of.senders)]
         command += ["--slow", str(of.slow), "--rate", "20", "--seconds", str(seconds), "--warmup", "2"]
         for url in server.urls:
@@ -104,7 +109,7 @@ def combine(rounds):
     if not good:
         return {"failed": rounds[-1]["failed"]}
     result = {"rounds": len(good), "failed_rounds": len(rounds) - len(good)}
-    for key in ("cpu_us_per_delivered", "ratio", "cpu_used", "load_cpu_used", "idle_client_bytes", "connects_per_second", "grown_bytes"):
+    for key in ("cpu_us_per_delivered", "ratio", "cpu_used", "load_cpu_used", "idle_client_bytes", "connects_per_second", "grown_bytes", "replaced"):
         values = [one[key] for one in good if one.get(key) is not None]
         result[key] = statistics.median(values) if values else None
     costs = [one["cpu_us_per_delivered"] for one in good if one.get("cpu_us_per_delivered")]
@@ -120,7 +125,7 @@ def fits(shape, system):
     about, of = SYSTEMS[system], SHAPES[shape]
     if of.only:
         return system in of.only
-    return about.nodes == of.nodes and shape not in about.beyond
+    return about.transport == "websocket" and about.nodes == of.nodes and shape not in about.beyond
 
 
 def taken(rounds, seconds):
@@ -173,6 +178,7 @@ def run(pairs, named, rounds, seconds):
         "taken": taken(rounds, seconds),
         "shapes": {shape: of.what for shape, of in SHAPES.items()},
         "groups": {shape: of.group for shape, of in SHAPES.items()},
+        "bases": {shape: of.base for shape, of in SHAPES.items()},
         "systems": {name: {"label": one.label, "kind": one.kind, "note": one.note} for name, one in SYSTEMS.items()},
         "left_out": left_out,
         "results": {f"{shape} {system}": combine(found) for (shape, system), found in collected.items()},
@@ -195,7 +201,7 @@ def chosen(parser, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", metavar="NAME", help="a shape or a server; may be given several times: " + ", ".join([*SHAPES, *SYSTEMS]))
-    parser.add_argument("--group", choices=GROUPS, default="peers", help="which shapes: beside the peers (default), by members and nodes, with readers that lag and many rooms, or how much three nodes hold")
+    parser.add_argument("--group", choices=GROUPS, default="peers", help="which shapes: beside the peers (default), by members and nodes, with readers that lag and many rooms, how much three nodes hold, or SockJS beside WebSocket")
     parser.add_argument("--micro", action="store_true", help="runs the micro-benchmarks of the core and of a flush instead")
     parser.add_argument("--quick", action="store_true", help="one round of 3 s, without shape h: to see that it works, not to be quoted")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")

@@ -38,6 +38,9 @@ class System:
     # Shapes it has no chance with on two processors; trying takes minutes and says nothing.
     beyond: tuple = ()
     note: str = ""
+    # what carries it: see `cursormesh load --help`; others than WebSockets are measured in shapes that
+    # name them
+    transport: str = "websocket"
 
 
 class DoesNotServe(Exception):
@@ -208,6 +211,10 @@ SYSTEMS = {
     "uws": System("uWebSockets (Python)", "peer", "tutorial", uws, needs=("uws",), beyond=("h",), note=PYTHON),
     "ws": System("Node ws", "peer", "tutorial", node_js("ws.mjs"), needs=("node",), beyond=("h",)),
     "socketio": System("Socket.IO", "peer", "socketio", node_js("socketio.mjs"), needs=("node",), beyond=("h",)),
+    "sockjs": System("cursormesh, SockJS over WebSocket", "own", "tutorial", own, transport="sockjs"),
+    "xhrstreaming": System("cursormesh, SockJS xhr-streaming", "own", "tutorial", own, transport="xhr-streaming"),
+    "eventsource": System("cursormesh, SockJS eventsource", "own", "tutorial", own, transport="eventsource"),
+    "xhrpolling": System("cursormesh, SockJS xhr-polling", "own", "tutorial", own, transport="xhr-polling"),
     "v1x3": System("cursormesh ×3, v1 binary", "own", "v1", own, 3),
     "tutorialx3": System("cursormesh ×3, tutorial JSON", "own", "tutorial", own, 3),
     "wsx3": System("Node ws ×3 + Redis", "peer", "tutorial", node_js("ws.mjs"), 3, ("node", "redis")),

@@ -87,6 +87,11 @@ impl Protocol {
         false
     }
 
+    /// A move of the tutorial's, made at `now_us`, as text.
+    pub(super) fn json_move(now_us: u64) -> impl Display {
+        Json(now_us)
+    }
+
     /// Writes a move made at `now_us` in a room as a frame.
     pub(super) fn put_move(
         self,

@@ -4,18 +4,20 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 
-use super::client::{Client, Stage};
+use super::client::{Client, Lane, Part, Stage};
+use super::frame::Frame;
 use super::histogram::Histogram;
 use super::process::{self, Usage};
 use super::protocol::Protocol;
+use super::transport::Transport;
 
 /// Clients that are being connected at the same time.
 const CONNECTING_MAX: usize = 256;
@@ -39,6 +41,8 @@ pub struct Plan {
     pub ca: Option<PathBuf>,
     /// What is spoken.
     pub protocol: Protocol,
+    /// What carries it; anything but a WebSocket carries the tutorial's JSON only.
+    pub transport: Transport,
     /// Number of rooms.
     pub rooms: usize,
     /// Clients in each room.
@@ -72,6 +76,9 @@ pub struct Report {
     pub seconds: f64,
     /// Moves sent in it.
     pub sent: u64,
+    /// Moves made in it that were never sent: a newer one came while the one before them was under way.
+    /// Over HTTP only.
+    pub replaced: u64,
     /// Moves that should have arrived in it: every one at everybody in the room (v1: everybody else).
     pub expected: u64,
     /// Moves that arrived in it.
@@ -108,6 +115,7 @@ impl Report {
             "idle_client_bytes": self.idle_client_bytes,
             "seconds": self.seconds,
             "sent": self.sent,
+            "replaced": self.replaced,
             "expected": self.expected,
             "delivered": self.delivered,
             "ratio": self.ratio(),
@@ -186,6 +194,7 @@ pub fn run(plan: &Plan, mut tell: impl FnMut(&str)) -> Result<Report, LoadError>
         idle_client_bytes: known.then(|| grown as f64 / count.max(1) as f64),
         seconds,
         sent: load.sent,
+        replaced: load.replaced,
         expected: load.expected,
         delivered: load.delivered,
         cpu_us_per_delivered: (known && load.delivered > 0)
@@ -212,6 +221,8 @@ struct Load<'a> {
     addrs: Vec<(SocketAddr, bool)>,
     tls: Option<Arc<ClientConfig>>,
     rooms: Vec<String>,
+    /// What sessions of this run are called, before their number.
+    sessions: String,
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
@@ -227,6 +238,7 @@ struct Load<'a> {
     frame: Vec<u8>,
     seen: u64,
     sent: u64,
+    replaced: u64,
     expected: u64,
     delivered: u64,
     late_us_max: u64,
@@ -255,6 +267,11 @@ impl<'a> Load<'a> {
             );
             return Err(LoadError::Plan(text));
         }
+        if plan.transport != Transport::Websocket && plan.protocol != Protocol::Tutorial {
+            let text = "SockJS carries the tutorial's JSON only\n  remedy: give --protocol tutorial, or \
+                        --transport websocket";
+            return Err(LoadError::Plan(text.to_owned()));
+        }
         let addrs: Vec<(SocketAddr, bool)> = plan
             .urls
             .iter()
@@ -277,6 +294,7 @@ impl<'a> Load<'a> {
             addrs,
             tls,
             rooms: (0..plan.rooms).map(|room| format!("load-{room}")).collect(),
+            sessions: format!("load-{:x}", since_epoch().as_nanos()),
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             buffer: vec![0; READ_BYTES],
@@ -290,6 +308,7 @@ impl<'a> Load<'a> {
             frame: Vec::new(),
             seen: 0,
             sent: 0,
+            replaced: 0,
             expected: 0,
             delivered: 0,
             late_us_max: 0,
@@ -313,15 +332,19 @@ impl<'a> Load<'a> {
                 let index = self.clients.len();
                 let (room, member) = (index / self.plan.members, index % self.plan.members);
                 let (addr, encrypted) = self.addrs[member % self.addrs.len()];
+                let session = format!("{}-{index}", self.sessions);
+                let part = Part {
+                    protocol: self.plan.protocol,
+                    transport: self.plan.transport,
+                    room: &self.rooms[room],
+                    session: &session,
+                };
+                let tls = encrypted.then_some(&self.tls).and_then(Option::as_ref);
                 let client = Client::connect(
                     self.poll.registry(),
-                    Token(index),
-                    (
-                        addr,
-                        encrypted.then_some(&self.tls).and_then(Option::as_ref),
-                    ),
-                    self.plan.protocol,
-                    (room, &self.rooms[room]),
+                    index,
+                    (addr, tls),
+                    (room, part),
                     (0..self.plan.more).map(|more| format!("load-own-{index}-{more}")),
                     member >= self.plan.members - self.plan.slow,
                 )?;
@@ -344,7 +367,8 @@ impl<'a> Load<'a> {
     }
 
     fn begin_measuring(&mut self) {
-        (self.sent, self.expected, self.delivered, self.late_us_max) = (0, 0, 0, 0);
+        (self.sent, self.replaced, self.expected) = (0, 0, 0);
+        (self.delivered, self.late_us_max) = (0, 0);
         self.ages.clear();
         self.slow_ages.clear();
     }
@@ -375,20 +399,23 @@ impl<'a> Load<'a> {
         }
         let now_us = self.now_us();
         for event in &self.events {
-            let index = event.token().0;
+            let (index, lane) = Lane::of(event.token());
             let Some(client) = self.clients.get_mut(index).and_then(Option::as_mut) else {
                 continue;
             };
-            let before = client.stage;
+            let registry = self.poll.registry();
+            let before = client.stage();
             let mut outcome = Ok(());
             if event.is_writable() {
-                outcome = client.flush();
+                outcome = client.flush(lane);
             }
-            let waits = client.slow && client.stage == Stage::Ready;
-            if event.is_readable() && outcome.is_ok() && !waits {
-                let (protocol, membership) = (self.plan.protocol, client.membership);
+            let waits = client.slow && before == Stage::Ready;
+            if event.is_readable() && outcome.is_ok() && lane == Lane::Speaks {
+                outcome = client.read_said(registry, &mut self.buffer, &mut self.frame);
+            } else if event.is_readable() && outcome.is_ok() && !waits {
+                let (protocol, membership) = (self.plan.protocol, client.membership());
                 let (delivered, seen, ages) = (&mut self.delivered, &mut self.seen, &mut self.ages);
-                outcome = client.read(&mut self.buffer, |frame| {
+                let show = |frame: Frame<'_>| {
                     *delivered += protocol.moves(frame, membership);
                     *seen += 1;
                     if seen.is_multiple_of(SAMPLED)
@@ -396,14 +423,15 @@ impl<'a> Load<'a> {
                     {
                         ages.add(age);
                     }
-                });
+                };
+                outcome = client.read_at_most(registry, usize::MAX, &mut self.buffer, show);
             }
-            if before != Stage::Ready && client.stage == Stage::Ready {
+            if before != Stage::Ready && client.stage() == Stage::Ready {
                 self.ready += 1;
                 self.there[client.room] += u64::from(!client.slow);
             }
             if let Err(error) = outcome {
-                if client.stage == Stage::Ready {
+                if client.stage() == Stage::Ready {
                     self.there[client.room] -= u64::from(!client.slow);
                 }
                 self.problem = Some(error.to_string());
@@ -421,15 +449,16 @@ impl<'a> Load<'a> {
     fn read_slowly(&mut self) {
         let now_us = self.now_us();
         let protocol = self.plan.protocol;
+        let registry = self.poll.registry();
         for slot in &mut self.clients {
             let Some(client) = slot
                 .as_mut()
-                .filter(|client| client.slow && client.stage == Stage::Ready)
+                .filter(|client| client.slow && client.stage() == Stage::Ready)
             else {
                 continue;
             };
             let mut newest: Option<u64> = None;
-            let outcome = client.read_at_most(SLOW_BYTES, &mut self.buffer, |frame| {
+            let outcome = client.read_at_most(registry, SLOW_BYTES, &mut self.buffer, |frame| {
                 if let Some(age) = protocol.age_us(frame, now_us) {
                     newest = Some(newest.map_or(age, |newest| newest.min(age)));
                 }
@@ -463,19 +492,28 @@ impl<'a> Load<'a> {
             let Some(client) = self.clients[index].as_mut() else {
                 continue;
             };
-            self.frame.clear();
-            let protocol = self.plan.protocol;
+            let registry = self.poll.registry();
             let room = &self.rooms[client.room];
-            protocol.put_move(&mut self.frame, client.membership, room, now_us);
-            if let Err(error) = client.send(&self.frame) {
-                self.problem = Some(error.to_string());
+            match client.say_move(registry, room, now_us, &mut self.frame) {
+                Ok(false) => {
+                    // This one takes the place of one that is counted already.
+                    self.replaced += 1;
+                    continue;
+                }
+                Ok(true) => {}
+                Err(error) => self.problem = Some(error.to_string()),
             }
             self.sent += 1;
-            let own = u64::from(protocol.echoes());
+            let own = u64::from(self.plan.protocol.echoes());
             self.expected += self.there[client.room] + own - 1;
         }
         Some(0)
     }
+}
+
+fn since_epoch() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
 }
 
 /// What trusts the certificates in a file.
