@@ -1,5 +1,6 @@
 //! SockJS over a WebSocket: messages in frames of SockJS inside frames of WebSocket.
 
+use std::cell::RefCell;
 use std::io::IoSlice;
 
 use tokio::time::Instant;
@@ -12,9 +13,35 @@ use crate::websocket::frame::{self as wire, Opcode};
 /// Frames that are translated at a time, in bytes; at least one slice.
 const BYTES_MAX: usize = 64 * 1024;
 
+thread_local! {
+    /// What was translated last, and what it became.
+    static LAST: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
 /// From frames as they would go to a plain WebSocket to frames for a SockJS client, appended to
 /// `output`. All of a slice is taken or nothing; gives the bytes taken.
+///
+/// A flush of a room is the same for all who keep up with it, and comparing is cheaper than translating.
 pub(crate) fn translate(bytes: &[IoSlice<'_>], output: &mut Vec<u8>) -> usize {
+    let [only] = bytes else {
+        return translate_anew(bytes, output);
+    };
+    if only.len() > BYTES_MAX {
+        return translate_anew(bytes, output);
+    }
+    LAST.with_borrow_mut(|(said, translated)| {
+        if said.as_slice() != &**only {
+            said.clear();
+            said.extend_from_slice(only);
+            translated.clear();
+            translate_anew(bytes, translated);
+        }
+        output.extend_from_slice(translated);
+    });
+    only.len()
+}
+
+fn translate_anew(bytes: &[IoSlice<'_>], output: &mut Vec<u8>) -> usize {
     let mut taken = 0;
     let mut texts: Vec<&str> = Vec::new();
     for slice in bytes {
@@ -165,6 +192,16 @@ mod tests {
         let mut output = Vec::new();
         translate(&[IoSlice::new(&run)], &mut output);
         assert_eq!(read(&output), [(1, "h".to_owned()), (9, String::new())]);
+    }
+
+    #[test]
+    fn what_is_said_to_many_is_translated_alike() {
+        for text in ["a", "a", "b", "a"] {
+            let frame = wire::text(text);
+            let mut output = Vec::new();
+            assert_eq!(translate(&[IoSlice::new(&frame)], &mut output), frame.len());
+            assert_eq!(read(&output), [(1, format!("a[\"{text}\"]"))]);
+        }
     }
 
     #[test]
