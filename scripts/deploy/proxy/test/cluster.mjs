@@ -52,9 +52,13 @@ class Process {
     running.add(this);
   }
 
+  /** Ends it with this signal; what does not end by that is killed. */
   async end(signal) {
     if (!this.over) this.child.kill(signal);
-    return await this.gone;
+    const late = setTimeout(() => this.child.kill("SIGKILL"), 6000);
+    const code = await this.gone;
+    clearTimeout(late);
+    return code;
   }
 }
 
@@ -145,11 +149,13 @@ export class Cluster {
       replace("bind :80", `bind 127.0.0.1:${plain}`);
       replace("bind :443 ", `bind 127.0.0.1:${this.front} `);
       replace("/etc/cursormesh/", `${WORK}/`);
+      // Two descriptors for each of 20,000 are more than a test's machine may allow.
+      replace("maxconn 20000", "maxconn 2000");
       if (!root) replace(/\n    (user|group) haproxy/g, "");
     }
     if (kind === "caddy") {
       replace("cursors.example.org {", `https://localhost:${this.front} {\n\tbind 127.0.0.1\n\ttls ${WORK}/web.pem ${WORK}/web.key`);
-      text = `{\n\tadmin off\n\tauto_https disable_redirects\n\tpersist_config off\n\tstorage file_system ${this.dir}/caddy\n}\n${text}`;
+      replace("grace_period 10s", `grace_period 1s\n\tadmin off\n\tauto_https disable_redirects\n\tstorage file_system ${this.dir}/caddy`);
     }
     const file = join(this.dir, config);
     writeFileSync(file, text);

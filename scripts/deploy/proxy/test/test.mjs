@@ -14,7 +14,9 @@ const require = createRequire(`${process.env.TOOLS}/`);
 const WebSocket = require("ws");
 const SockJS = require("sockjs-client");
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { idle: { type: "string", default: "30" } } });
+const { values, positionals } = parseArgs({ allowPositionals: true, options: {
+  idle: { type: "string", default: "30" }, only: { type: "string", default: "" },
+} });
 const idleMs = Number(values.idle) * 1000;
 const kinds = positionals.length ? positionals : ["nginx", "haproxy", "caddy"];
 const id = () => randomBytes(8).toString("hex");
@@ -423,6 +425,7 @@ async function neverTwice(kind) {
 let failed = 0;
 
 async function check(kind, what, run) {
+  if (!what.includes(values.only)) return;
   const from = performance.now();
   const seconds = () => `${((performance.now() - from) / 1000).toFixed(1)} s`;
   try {
