@@ -1614,7 +1614,7 @@ mesh = "127.0.0.1:7172"
             ),
             (
                 "cluster = \"dev\"",
-                "c.toml: `node`: describes no node\n  remedy: add a `[[node]]` table with `name = \"n1\"` and `mesh = \"127.0.0.1:7171\"`",
+                "c.toml: `node`: describes no node\n  remedy: add a `[[node]]` table with `name = \"n1\"` and `mesh = \"127.0.0.1:7171\"`, or say both with --node NAME and --mesh IP:PORT",
             ),
             (
                 "[[node]]\nname = \"n1\"",
@@ -1654,7 +1654,7 @@ mesh = "127.0.0.1:7172"
             ),
             (
                 "[mesh]\nseeds = [\"n9\"]\n[[node]]\nname = \"n1\"\nmesh = \"127.0.0.1:7171\"",
-                "c.toml:2: `mesh.seeds`: \"n9\" is neither a node of this file nor an address\n  remedy: give node names (n1) or addresses such as \"10.0.0.1:7171\"",
+                "c.toml:2: `mesh.seeds`: \"n9\" is neither a node of this file nor an address nor a name with a port\n  remedy: give node names (n1), addresses such as \"10.0.0.1:7171\", host names with a port such as \"mesh.example.org:7171\", or SRV names such as \"srv:_mesh._udp.example.org\"",
             ),
         ];
         for (text, expected) in cases {
@@ -1692,7 +1692,7 @@ mesh = "127.0.0.1:7172"
         let shown = load(TWO_NODES, Some("n9"), &Overrides::default()).unwrap_err();
         assert_eq!(
             shown,
-            "c.toml: there is no node \"n9\"\n  remedy: pick one with --node: n1, n2"
+            "c.toml: there is no node \"n9\"\n  remedy: pick one with --node: n1, n2; or say with --mesh IP:PORT where it listens for other nodes, to run one that is not in the file"
         );
     }
 
@@ -1833,6 +1833,154 @@ mesh = "127.0.0.1:7172"
             [(None, "127.0.0.1:9999".parse().unwrap())]
         );
         assert_eq!(seeds("n2", &partial).len(), 2);
+    }
+
+    #[test]
+    fn seeds_may_be_names() {
+        let config = |seeds: &str| {
+            let text = format!("[mesh]\nseeds = {seeds}\n[tls]\ndir = \"certs\"\n{TWO_NODES}")
+                .replace("cluster = \"dev\"", "");
+            load(&text, Some("n1"), &Overrides::default()).map(|file| file.node("n1").unwrap())
+        };
+        let host = |host: &str, port| SeedName::Host {
+            host: host.to_owned(),
+            port,
+        };
+        let found = config(
+            "[\"n2\", \"mesh.example.org:7171\", \"a_b:1\", \"[fd00::1]:7171\", \"[10.0.0.1]:7171\", \
+             \"srv:_mesh._udp.example.org.\"]",
+        )
+        .unwrap();
+        let addrs: Vec<String> = found
+            .seeds
+            .iter()
+            .map(|(_, addr)| addr.to_string())
+            .collect();
+        assert_eq!(addrs, ["127.0.0.1:7172", "[fd00::1]:7171", "10.0.0.1:7171"]);
+        assert_eq!(
+            found.seed_names,
+            [
+                host("mesh.example.org", 7171),
+                host("a_b", 1),
+                SeedName::Service("_mesh._udp.example.org.".to_owned())
+            ]
+        );
+        for name in &found.seed_names {
+            assert_eq!(SeedName::parse(&name.to_string()).as_ref(), Some(name));
+        }
+        let cases = [
+            (
+                "mesh.example.org",
+                "is a name without a port\n  remedy: give one, such as \"mesh.example.org:7171\"; or \"srv:mesh.example.org\" if its SRV records have it",
+            ),
+            (
+                "fd00::1:7171",
+                "is an IPv6 address without brackets\n  remedy: write \"[fd00::1]:7171\"",
+            ),
+            (
+                "srv:a..b",
+                "asks for the SRV records of \"a..b\", which is no name\n  remedy: give one such as \"srv:_mesh._udp.example.org\"",
+            ),
+        ];
+        for (seed, expected) in cases {
+            let shown = config(&format!("[\"{seed}\"]")).unwrap_err();
+            assert_eq!(
+                shown,
+                format!("c.toml:2: `mesh.seeds`: \"{seed}\" {expected}")
+            );
+        }
+        for wrong in [
+            "10.0.0.999:7171",
+            "mesh.example.org:0",
+            "mesh.example.org:70000",
+            "-a.example.org:1",
+            "a b:1",
+            ":7171",
+            "",
+            &format!("{}.org:1", "x".repeat(64)),
+        ] {
+            let shown = config(&format!("[\"{wrong}\"]")).unwrap_err();
+            assert!(
+                shown.contains("is neither a node of this file nor an address nor a name"),
+                "{shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn seeds_come_from_the_environment_too() {
+        let seeds = "n2, 127.0.0.1:9,localhost:7171";
+        let overrides = env(&[("CURSORMESH_MESH_SEEDS", seeds)]);
+        let node = load(TWO_NODES, Some("n1"), &overrides)
+            .unwrap()
+            .node("n1")
+            .unwrap();
+        assert_eq!((node.seeds.len(), node.seed_names.len()), (2, 1));
+        // This machine's own name needs no certificates; others do.
+        assert!(matches!(node.tls, Tls::Throwaway(_)));
+        let overrides = env(&[("CURSORMESH_MESH_SEEDS", "srv:_mesh._udp.example.org")]);
+        let shown = load(TWO_NODES, Some("n1"), &overrides).unwrap_err();
+        assert!(
+            shown.starts_with(
+                "environment variable CURSORMESH_MESH_SEEDS: `tls.dir`: nodes talk over srv:_mesh._udp.example.org, which is not a loopback address"
+            ),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_node_that_the_file_does_not_list_is_described_by_overrides() {
+        let pod = |ip: &str| {
+            env(&[
+                ("CURSORMESH_MESH", "[::]:7171"),
+                ("CURSORMESH_ADVERTISE", &format!("[{ip}]:7171")),
+                ("CURSORMESH_WEB", "[::]:7071"),
+                ("CURSORMESH_MESH_SEEDS", "mesh.example.org:7171"),
+                ("CURSORMESH_TLS_DIR", "/certs"),
+            ])
+        };
+        let plain = "cluster = \"shop\"";
+        for (ip, reached) in [("fd00::7", "[fd00::7]:7171"), ("10.0.0.7", "10.0.0.7:7171")] {
+            let nodes = [
+                load(plain, Some("pod-0"), &pod(ip)).unwrap(),
+                load(TWO_NODES, Some("pod-0"), &pod(ip)).unwrap(),
+                ClusterConfig::without_file("pod-0", &pod(ip)).unwrap(),
+            ];
+            for cluster in nodes {
+                let node = cluster.node("pod-0").unwrap();
+                assert_eq!(node.mesh.value.to_string(), "[::]:7171");
+                assert_eq!(node.advertise.unwrap().to_string(), reached);
+                assert_eq!(node.seed_names.len(), 1);
+                assert!(
+                    matches!(node.tls, Tls::Bundle { path, .. } if path.value == Path::new("/certs/pod-0.pem"))
+                );
+            }
+        }
+        // Without seeds, the nodes of the file are where it looks.
+        let beside = load(TWO_NODES, Some("n3"), &flag("node.mesh", "127.0.0.1:0"));
+        assert!(beside.unwrap_err().contains("port 0 means any free port"));
+        let own = flag("node.mesh", "127.0.0.1:7173").with(flag("node.web", "127.0.0.1:7073"));
+        let beside = load(TWO_NODES, Some("n3"), &own).unwrap();
+        assert_eq!(beside.node("n3").unwrap().seeds.len(), 2);
+
+        let alone = |node: &str, overrides: &Overrides| {
+            ClusterConfig::without_file(node, overrides)
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            alone("pod-0", &Overrides::default()),
+            "flag --node: `node.mesh`: it is not said where node pod-0 listens for other nodes\n  remedy: add --mesh IP:PORT (UDP), such as \"127.0.0.1:7171\""
+        );
+        assert!(alone("Pod_0", &pod("fd00::7")).contains("\"Pod_0\" is not a usable name"));
+        assert_eq!(
+            alone("n1", &env(&[("CURSORMESH_MESH", "[::]:7171")])),
+            "environment variable CURSORMESH_MESH: `node.mesh`: node n1: other nodes cannot reach [::]:7171\n  remedy: add `advertise = \"IP:PORT\"`: where other nodes reach this one"
+        );
+        assert_eq!(
+            alone("n1", &env(&[("CURSORMESH_MESH", "fd00::7:7171")])),
+            "environment variable CURSORMESH_MESH: `node.mesh`: \"fd00::7:7171\" is an IPv6 address without brackets\n  remedy: write \"[fd00::7]:7171\""
+        );
     }
 
     #[test]

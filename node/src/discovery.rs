@@ -419,3 +419,268 @@ fn can_send(listen: SocketAddr, to: IpAddr) -> bool {
         IpAddr::V6(ip) => to.is_ipv6() || ip.is_unspecified(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::future::pending;
+
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    /// Answers from a table; what is not in it does not exist, what has no entry never answers.
+    #[derive(Debug, Default)]
+    struct Table {
+        hosts: Mutex<BTreeMap<String, Option<Vec<IpAddr>>>>,
+        services: Mutex<BTreeMap<String, Vec<Target>>>,
+    }
+
+    impl Table {
+        fn host(&self, name: &str, ips: &[&str]) {
+            let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+            self.hosts
+                .lock()
+                .unwrap()
+                .insert(name.to_owned(), Some(ips));
+        }
+    }
+
+    impl Resolve for Table {
+        fn addresses(&self, host: String) -> BoxFuture<'_, io::Result<Vec<IpAddr>>> {
+            let found = self.hosts.lock().unwrap().get(&host).cloned();
+            Box::pin(async move {
+                match found {
+                    Some(Some(ips)) => Ok(ips),
+                    Some(None) => pending().await,
+                    None => Err(io::Error::other("there is no such name")),
+                }
+            })
+        }
+
+        fn services(&self, name: String) -> BoxFuture<'_, io::Result<Vec<Target>>> {
+            let found = self.services.lock().unwrap().get(&name).cloned();
+            Box::pin(async move { found.ok_or_else(|| io::Error::other("there is no such name")) })
+        }
+    }
+
+    fn host(name: &str, port: u16) -> SeedName {
+        SeedName::Host {
+            host: name.to_owned(),
+            port,
+        }
+    }
+
+    fn service(name: &str) -> SeedName {
+        SeedName::Service(name.to_owned())
+    }
+
+    fn discovery(names: &[SeedName], listen: &str, table: &Arc<Table>) -> Discovery {
+        Discovery::new(
+            names.iter().cloned(),
+            listen.parse().unwrap(),
+            0,
+            table.clone(),
+            watch::channel(BTreeSet::new()).0,
+            Unresolved::default(),
+        )
+    }
+
+    fn told(discovery: &Discovery) -> Vec<String> {
+        let told = discovery.told.borrow();
+        told.iter().map(ToString::to_string).collect()
+    }
+
+    fn problems(discovery: &Discovery) -> Vec<(String, String)> {
+        let unresolved = discovery.unresolved.lock().unwrap();
+        let all = unresolved.iter();
+        all.map(|(name, problem)| (name.to_string(), problem.clone()))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_all_names_are_told_and_wrong_names_hinder_nobody() {
+        let table = Arc::new(Table::default());
+        table.host("mesh.test", &["10.0.0.1", "10.0.0.2", "fd00::1", "0.0.0.0"]);
+        table.host("a.test.", &["10.0.0.9"]);
+        let led = vec![("a.test.".to_owned(), 9), ("gone.test.".to_owned(), 9)];
+        table
+            .services
+            .lock()
+            .unwrap()
+            .insert("_m._udp.test".to_owned(), led);
+        let names = [
+            host("mesh.test", 7171),
+            host("mesh.test", 7172),
+            host("nowhere.test", 7171),
+            service("_m._udp.test"),
+            service("_n._udp.test"),
+        ];
+        let mut both = discovery(&names, "[::]:7171", &table);
+        both.ask().await;
+        assert_eq!(
+            told(&both),
+            [
+                "10.0.0.1:7171",
+                "10.0.0.1:7172",
+                "10.0.0.2:7171",
+                "10.0.0.2:7172",
+                "10.0.0.9:9",
+                "[fd00::1]:7171",
+                "[fd00::1]:7172"
+            ]
+        );
+        let none = "there is no such name".to_owned();
+        assert_eq!(
+            problems(&both),
+            [
+                ("nowhere.test:7171".to_owned(), none.clone()),
+                ("srv:_n._udp.test".to_owned(), none)
+            ]
+        );
+        let mut four = discovery(&names, "10.0.0.3:7171", &table);
+        four.ask().await;
+        assert_eq!(told(&four).len(), 5);
+        let mut six = discovery(&names, "[fd00::3]:7171", &table);
+        six.ask().await;
+        assert_eq!(told(&six), ["[fd00::1]:7171", "[fd00::1]:7172"]);
+        let (name, problem) = problems(&six).pop().unwrap();
+        assert_eq!(name, "srv:_n._udp.test", "{problem}");
+        let problem = &six.hosts["a.test."].problem;
+        assert!(problem.as_ref().unwrap().contains("listen at [::]"));
+    }
+
+    #[tokio::test]
+    async fn what_a_name_stood_for_is_kept_while_it_does_not_resolve() {
+        let table = Arc::new(Table::default());
+        table.host("mesh.test", &["10.0.0.1", "10.0.0.2"]);
+        let mut discovery = discovery(&[host("mesh.test", 1)], "[::]:1", &table);
+        discovery.ask().await;
+        assert_eq!(told(&discovery), ["10.0.0.1:1", "10.0.0.2:1"]);
+        table.hosts.lock().unwrap().clear();
+        discovery.ask().await;
+        assert_eq!(told(&discovery).len(), 2);
+        assert_eq!(problems(&discovery).len(), 1);
+        table.host("mesh.test", &["10.0.0.3"]);
+        discovery.ask().await;
+        assert_eq!(told(&discovery), ["10.0.0.3:1"]);
+        assert!(problems(&discovery).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_nobody_answers_for_delays_no_other() {
+        let table = Arc::new(Table::default());
+        table.host("good.test", &["10.0.0.1"]);
+        table
+            .hosts
+            .lock()
+            .unwrap()
+            .insert("dead.test".to_owned(), None);
+        let names = [host("dead.test", 1), host("good.test", 1)];
+        let mut discovery = discovery(&names, "[::]:1", &table);
+        let mut seen = discovery.told.subscribe();
+        let began = Instant::now();
+        tokio::join!(discovery.ask(), async {
+            seen.changed().await.unwrap();
+            assert_eq!(began.elapsed(), Duration::ZERO);
+        });
+        assert_eq!(began.elapsed(), LOOKUP_TIMEOUT);
+        assert_eq!(told(&discovery), ["10.0.0.1:1"]);
+        assert_eq!(problems(&discovery)[0].1, "no answer within 5 s");
+    }
+
+    #[tokio::test]
+    async fn no_more_than_a_thousand_addresses_are_told_with_all_other_seeds() {
+        let table = Arc::new(Table::default());
+        let many: Vec<String> = (0..900)
+            .map(|n| format!("10.0.{}.{}", n / 250, n % 250))
+            .collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        table.host("mesh.test", &many);
+        let names = [host("mesh.test", 1), host("mesh.test", 2)];
+        let mut discovery = discovery(&names, "[::]:1", &table);
+        discovery.room -= 10;
+        discovery.ask().await;
+        assert_eq!(told(&discovery).len(), 990);
+        assert!(discovery.said_many);
+    }
+
+    /// A DNS server with SRV records for one name and CNAME noise; it knows of nothing else.
+    async fn dns_server(name: &'static str, records: Vec<(u16, &'static str)>) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let addr = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut query = [0; 1500];
+            while let Ok((len, from)) = socket.recv_from(&mut query).await {
+                let answer = dns_answer(&query[..len], name, &records);
+                socket.send_to(&answer, from).await.unwrap();
+            }
+        });
+        addr
+    }
+
+    fn encoded(name: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for label in name.split('.').filter(|label| !label.is_empty()) {
+            bytes.push(u8::try_from(label.len()).unwrap());
+            bytes.extend(label.as_bytes());
+        }
+        bytes.push(0);
+        bytes
+    }
+
+    fn dns_answer(query: &[u8], name: &str, records: &[(u16, &str)]) -> Vec<u8> {
+        let end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
+        let (asked, kind) = (&query[12..end], &query[end..end + 2]);
+        let known = asked.eq_ignore_ascii_case(&encoded(name));
+        let count = if known && kind == [0, 33] {
+            records.len()
+        } else {
+            0
+        };
+        let mut answer = query[..2].to_vec();
+        answer.extend([0x85, if known { 0x80 } else { 0x83 }, 0, 1, 0]);
+        answer.push(u8::try_from(count).unwrap());
+        answer.extend([0, 0, 0, 0]);
+        answer.extend(&query[12..end + 4]);
+        for (port, target) in records.iter().take(count) {
+            let target = encoded(target);
+            answer.extend([0xC0, 12, 0, 33, 0, 1, 0, 0, 0, 30, 0]);
+            answer.push(u8::try_from(6 + target.len()).unwrap());
+            answer.extend([0, 10, 0, 5]);
+            answer.extend(port.to_be_bytes());
+            answer.extend(target);
+        }
+        answer
+    }
+
+    #[tokio::test]
+    async fn srv_records_are_asked_of_a_dns_server() {
+        let records = vec![
+            (7171, "pod-0.mesh.test"),
+            (7272, "pod-1.mesh.test"),
+            (1, ""),
+        ];
+        let server = dns_server("_mesh._udp.test", records).await;
+        let mut connection = ConnectionConfig::udp();
+        connection.port = server.port();
+        let server = NameServerConfig::new(server.ip(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let client = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            .build()
+            .unwrap();
+        let mut found = services(&client, "_mesh._udp.test.").await.unwrap();
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                ("pod-0.mesh.test.".to_owned(), 7171),
+                ("pod-1.mesh.test.".to_owned(), 7272)
+            ]
+        );
+        let error = services(&client, "nowhere.test.").await.unwrap_err();
+        assert_eq!(error.to_string(), "there is no such name");
+    }
+}

@@ -356,6 +356,12 @@ impl Core {
             .collect()
     }
 
+    /// Whether an address is one to dial.
+    #[cfg(test)]
+    pub(super) fn dials_to(&self, addr: SocketAddr) -> bool {
+        self.dials.contains_key(&addr)
+    }
+
     pub(super) fn dial_failed(&mut self, addr: SocketAddr, reason: String) {
         let wait = self.rng.random_range(REDIAL_MIN..=REDIAL_MAX);
         if let Some(dial) = self.dials.get_mut(&addr) {
