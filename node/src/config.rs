@@ -1957,10 +1957,13 @@ mesh = "127.0.0.1:7172"
             }
         }
         // Without seeds, the nodes of the file are where it looks.
-        let beside = load(TWO_NODES, Some("n3"), &flag("node.mesh", "127.0.0.1:0"));
-        assert!(beside.unwrap_err().contains("port 0 means any free port"));
-        let own = flag("node.mesh", "127.0.0.1:7173").with(flag("node.web", "127.0.0.1:7073"));
-        let beside = load(TWO_NODES, Some("n3"), &own).unwrap();
+        let own = |port| {
+            let mesh = flag("node.mesh", &format!("127.0.0.1:{port}"));
+            mesh.with(flag("node.web", "127.0.0.1:7073"))
+        };
+        let shown = load(TWO_NODES, Some("n3"), &own(0)).unwrap_err();
+        assert!(shown.contains("port 0 means any free port"), "{shown}");
+        let beside = load(TWO_NODES, Some("n3"), &own(7173)).unwrap();
         assert_eq!(beside.node("n3").unwrap().seeds.len(), 2);
 
         let alone = |node: &str, overrides: &Overrides| {

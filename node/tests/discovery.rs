@@ -172,9 +172,11 @@ async fn a_name_that_was_wrong_at_first_is_asked_for_again() {
     resolver.set("mesh.test", &[loopback(77, 0).ip()]);
     let names = [host("mesh.test", port)];
     let n2 = start(&authority, "n2", loopback(1, 0), &[], &names, &resolver).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let seeds = cluster(&n2).await["seeds"].clone();
-    assert_eq!(seeds[0]["addr"], loopback(77, port).to_string());
+    let (begin, wrong) = (Instant::now(), loopback(77, port).to_string());
+    while cluster(&n2).await["seeds"][0]["addr"] != wrong.as_str() {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     resolver.set("mesh.test", &[n1.mesh_addr().ip()]);
     let told = linked(&n2, &["n1"]).await;
     assert_eq!(told["seeds"].as_array().unwrap().len(), 1);
