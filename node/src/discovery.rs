@@ -449,6 +449,10 @@ mod tests {
                 .unwrap()
                 .insert(name.to_owned(), Some(ips));
         }
+
+        fn never(&self, name: &str) {
+            self.hosts.lock().unwrap().insert(name.to_owned(), None);
+        }
     }
 
     impl Resolve for Table {
@@ -576,9 +580,7 @@ mod tests {
     async fn a_name_that_nobody_answers_for_delays_no_other() {
         let table = Arc::new(Table::default());
         table.host("good.test", &["10.0.0.1"]);
-        let mut hosts = table.hosts.lock().unwrap();
-        hosts.insert("dead.test".to_owned(), None);
-        drop(hosts);
+        table.never("dead.test");
         let names = [host("dead.test", 1), host("good.test", 1)];
         let mut discovery = discovery(&names, "[::]:1", &table);
         let mut seen = discovery.told.subscribe();

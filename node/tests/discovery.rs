@@ -29,6 +29,11 @@ impl Names {
         let mut hosts = self.hosts.lock().unwrap();
         hosts.insert(host.to_owned(), ips.to_vec());
     }
+
+    fn lead(&self, service: &str, hosts: Vec<(String, u16)>) {
+        let mut services = self.services.lock().unwrap();
+        services.insert(service.to_owned(), hosts);
+    }
 }
 
 fn found<T: Clone>(table: &Mutex<BTreeMap<String, T>>, name: &str) -> io::Result<T> {
@@ -193,9 +198,7 @@ async fn a_service_leads_to_hosts_and_ports() {
         ("gone.test.".to_owned(), 7171),
         ("pod-0.test.".to_owned(), n1.mesh_addr().port()),
     ];
-    let mut services = resolver.services.lock().unwrap();
-    services.insert("_mesh._udp.test".to_owned(), hosts);
-    drop(services);
+    resolver.lead("_mesh._udp.test", hosts);
     resolver.set("pod-0.test.", &[n1.mesh_addr().ip()]);
     let names = [SeedName::Service("_mesh._udp.test".to_owned())];
     let n2 = start(&authority, "n2", loopback(1, 0), &[], &names, &resolver).await;
