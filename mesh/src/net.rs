@@ -22,6 +22,7 @@ mod certs;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use self::carriage::Carriage;
@@ -98,6 +99,7 @@ pub struct Mesh {
     local: mpsc::Sender<Local>,
     events: Option<mpsc::Receiver<Event>>,
     leave: mpsc::Sender<Leave>,
+    seeds: watch::Sender<BTreeSet<SocketAddr>>,
     view: Arc<View>,
     carriage: Arc<Carriage>,
     listen_addr: SocketAddr,
@@ -151,12 +153,14 @@ fn launch<E: Engine>(
     let (local, local_out) = mpsc::channel(LOCAL_MAX);
     let (events_in, events) = mpsc::channel(driver::EVENTS_MAX);
     let (leave, leave_out) = mpsc::channel(1);
+    let (seeds, seeds_out) = watch::channel(BTreeSet::new());
     let (inbox, outlet) = inbox::channels();
     tokio::spawn(endpoint::accept(Arc::clone(&gate), inbox.clone()));
     let client = Client {
         local: local_out,
         events: events_in,
         leave: leave_out,
+        seeds: seeds_out,
     };
     let driver = Driver::new(
         engine,
@@ -172,6 +176,7 @@ fn launch<E: Engine>(
         local,
         events: Some(events),
         leave,
+        seeds,
         view,
         carriage,
         listen_addr,
@@ -190,6 +195,13 @@ impl Mesh {
     /// stops reading ordered frames from its peers, and drops cursors.
     pub fn events(&mut self) -> Option<mpsc::Receiver<Event>> {
         self.events.take()
+    }
+
+    /// Where to say what the names among the seeds stand for, all of them together, whenever that
+    /// changes: addresses beside those of [`Config::seeds`]. At most [`SEEDS_MAX`](crate::proto::SEEDS_MAX)
+    /// are taken; the newest set counts. Closed when the mesh has ended.
+    pub fn seeds(&self) -> watch::Sender<BTreeSet<SocketAddr>> {
+        self.seeds.clone()
     }
 
     /// The replicated table and the mesh's state, for readers.

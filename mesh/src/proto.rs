@@ -13,7 +13,9 @@ pub mod rule;
 mod table;
 pub mod wire;
 
-pub use self::core::{Config, Core, EVIDENCE_MAX, GRACE, PURGE_AFTER, SNAPSHOT_PART_BYTES};
+pub use self::core::{
+    Config, Core, EVIDENCE_MAX, GRACE, PURGE_AFTER, SEEDS_MAX, SNAPSHOT_PART_BYTES,
+};
 pub use self::rule::{Rule, Rules};
 
 /// The largest payload of one message, in bytes: the largest tutorial message a node may be

@@ -46,7 +46,11 @@ enum Command {
     #[command(after_long_help = "Examples:\n  \
         cursormesh serve --config cluster.toml --node n1\n  \
         cursormesh serve --config cluster.toml --node n1 --tls-dir certs --log-format json\n  \
-        CURSORMESH_WEB_TICK_MS=33 cursormesh serve --config cluster.toml --node n2\n\n\
+        CURSORMESH_WEB_TICK_MS=33 cursormesh serve --config cluster.toml --node n2\n  \
+        cursormesh serve --node pod-0 --mesh [::]:7171 --advertise [fd00::10]:7171 \\\n      \
+        --web [::]:7071 --mesh-seeds mesh.example.org:7171 --tls-dir certs\n\n\
+        The last one needs no file: a node that no file lists is described by flags or the \
+        environment.\n\
         The file documents its keys. A flag wins over the environment, the environment over the \
         file.\nSIGTERM or Ctrl-C: browsers are told (close 1012), the node leaves the mesh and \
         exits with 0\nwithin 5 s; a second one exits at once.")]
@@ -97,15 +101,10 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Serve {
-    /// The cluster's file
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "CURSORMESH_CONFIG",
-        default_value = "cluster.toml"
-    )]
-    config: PathBuf,
-    /// Which of its nodes this is
+    /// The cluster's file [default: cluster.toml, or none if that is not there and --node and --mesh are given]
+    #[arg(long, value_name = "FILE", env = "CURSORMESH_CONFIG")]
+    config: Option<PathBuf>,
+    /// Which node this is; one that the file does not list needs --mesh
     #[arg(long, value_name = "NAME", env = "CURSORMESH_NODE")]
     node: Option<String>,
     #[command(flatten)]
@@ -172,14 +171,9 @@ struct Load {
 
 #[derive(Debug, Args)]
 struct Check {
-    /// The cluster's file
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "CURSORMESH_CONFIG",
-        default_value = "cluster.toml"
-    )]
-    config: PathBuf,
+    /// The cluster's file [default: cluster.toml, or none if that is not there and --node and --mesh are given]
+    #[arg(long, value_name = "FILE", env = "CURSORMESH_CONFIG")]
+    config: Option<PathBuf>,
     /// Check for this node alone
     #[arg(long, value_name = "NAME", env = "CURSORMESH_NODE")]
     node: Option<String>,
@@ -391,9 +385,24 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// The cluster that the file or, where there is none, the overrides describe.
+fn cluster(
+    config: Option<&Path>,
+    node: Option<&str>,
+    overrides: &Overrides,
+) -> Result<ClusterConfig, ConfigError> {
+    let usual = Path::new("cluster.toml");
+    match (config, node) {
+        (None, Some(node)) if overrides.has("node.mesh") && !usual.exists() => {
+            ClusterConfig::without_file(node, overrides)
+        }
+        _ => ClusterConfig::load(config.unwrap_or(usual), node, overrides),
+    }
+}
+
 fn serve(args: Serve) -> Result<ExitCode, Failure> {
     let overrides = overrides(args.flags)?;
-    let cluster = ClusterConfig::load(&args.config, args.node.as_deref(), &overrides)?;
+    let cluster = cluster(args.config.as_deref(), args.node.as_deref(), &overrides)?;
     let Some(name) = args.node else {
         return Err(cluster.no_node_picked().into());
     };
@@ -444,10 +453,11 @@ fn start(config: NodeConfig) -> Result<ExitCode, Failure> {
 
 fn check(args: &Check) -> Result<ExitCode, Failure> {
     let overrides = overrides(args.flags.clone())?;
-    let cluster = ClusterConfig::load(&args.config, args.node.as_deref(), &overrides)?;
+    let cluster = cluster(args.config.as_deref(), args.node.as_deref(), &overrides)?;
+    let file = cluster.path().map(|path| path.display().to_string());
     let mut lines = vec![format!(
         "{}: cluster {}",
-        args.config.display(),
+        file.as_deref().unwrap_or("no file"),
         cluster.cluster()
     )];
     for name in cluster.names() {
@@ -479,6 +489,7 @@ fn describe(node: &NodeConfig) -> Result<String, Failure> {
             name.as_ref()
                 .map_or_else(|| addr.to_string(), ToString::to_string)
         })
+        .chain(node.seed_names.iter().map(ToString::to_string))
         .collect();
     let tls = match &node.tls {
         Tls::Bundle { path, .. } => {

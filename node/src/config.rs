@@ -25,6 +25,9 @@ const WEB_DEFAULT: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 7071),
 ];
 
+/// What stands before a name whose SRV records are meant.
+const SRV_PREFIX: &str = "srv:";
+
 /// Most web addresses of a node, and most seeds.
 const LIST_ITEMS_MAX: usize = 1000;
 
@@ -154,6 +157,72 @@ pub enum Tls {
     Pem(String),
 }
 
+/// A seed that is a name: what it stands for is asked again and again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SeedName {
+    /// All addresses of a host, at a port.
+    Host {
+        /// The host.
+        host: String,
+        /// The port, not zero.
+        port: u16,
+    },
+    /// All hosts and ports that the SRV records of a name tell.
+    Service(String),
+}
+
+impl fmt::Display for SeedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host { host, port } => write!(f, "{host}:{port}"),
+            Self::Service(name) => write!(f, "{SRV_PREFIX}{name}"),
+        }
+    }
+}
+
+impl SeedName {
+    /// A name as it stands in a list of seeds; `None` for anything else.
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(name) = text.strip_prefix(SRV_PREFIX) {
+            return is_host_name(name).then(|| Self::Service(name.to_owned()));
+        }
+        let (host, port) = text.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        is_host_name(host).then(|| Self::Host {
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    /// Whether it can stand for other machines than this one.
+    fn is_remote(&self) -> bool {
+        match self {
+            Self::Host { host, .. } => {
+                let host = host.trim_end_matches('.').to_ascii_lowercase();
+                host != "localhost" && !host.ends_with(".localhost")
+            }
+            Self::Service(_) => true,
+        }
+    }
+}
+
+/// Whether a text can be a name in DNS. One that ends in a number is a mistyped address.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= 253
+        && name.split('.').all(is_label)
+        && !last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Everything one node must know before it starts.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -173,6 +242,8 @@ pub struct NodeConfig {
     pub advertise: Option<SocketAddr>,
     /// Where it looks for other nodes, with their names where they are known.
     pub seeds: Vec<(Option<NodeName>, SocketAddr)>,
+    /// Names that stand for further places to look.
+    pub seed_names: Vec<SeedName>,
     /// Where browsers reach the cluster's nodes, by name, as far as it is known.
     pub urls: BTreeMap<String, String>,
     /// Its certificate.
@@ -214,10 +285,10 @@ impl NodeConfig {
         };
         cluster.check_addresses()?;
         let mut config = cluster.node_without_tls(0)?;
-        if let Some(open) = cluster.not_loopback() {
+        if let Some((key, open)) = cluster.not_loopback() {
             return Err(ConfigError::new(
                 &open.origin,
-                Some("node.mesh"),
+                Some(key),
                 format!("{} is not a loopback address", open.value),
                 "`cursormesh dev` runs on this machine alone; for a real cluster describe the \
                  nodes in a file and make certificates: `cursormesh cert --help`",
@@ -238,13 +309,30 @@ pub struct ClusterConfig {
 
 impl ClusterConfig {
     /// Reads and checks the file at `path`. `overrides` of `[[node]]` keys apply to `node`, which
-    /// must then be given and be in the file.
+    /// must then be given. A node that is not in the file is described by `overrides` alone, which must
+    /// then have `node.mesh`.
     pub fn load(
         path: &Path,
         node: Option<&str>,
         overrides: &Overrides,
     ) -> Result<Self, ConfigError> {
         Self::from_file(&File::read(path)?, node, overrides)
+    }
+
+    /// A cluster without any file, of which `node` is described by `overrides`.
+    pub fn without_file(node: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let settings = Settings {
+            file: None,
+            overrides,
+        };
+        let cluster = Self {
+            path: None,
+            shared: Shared::read(&settings)?,
+            nodes: vec![NodeEntry::unlisted(&settings, node)?],
+        };
+        cluster.check_addresses()?;
+        cluster.node(node)?;
+        Ok(cluster)
     }
 
     fn from_file(
@@ -258,8 +346,19 @@ impl ClusterConfig {
         };
         let shared = Shared::read(&settings)?;
         let names = node_names(file)?;
+        let is_listed = |node: &str| names.iter().any(|name| name.value.as_str() == node);
+        let unlisted = node.filter(|node| !is_listed(node) && overrides.has("node.mesh"));
+        if names.is_empty() && unlisted.is_none() {
+            return Err(ConfigError::new(
+                file.path.display(),
+                Some("node"),
+                "describes no node",
+                "add a `[[node]]` table with `name = \"n1\"` and `mesh = \"127.0.0.1:7171\"`, or say \
+                 both with --node NAME and --mesh IP:PORT",
+            ));
+        }
         match node {
-            Some(node) if !names.iter().any(|name| name.value.as_str() == node) => {
+            Some(node) if !is_listed(node) && unlisted.is_none() => {
                 return Err(unknown_node(&file.path, node, &names));
             }
             None => {
@@ -284,6 +383,9 @@ impl ClusterConfig {
             let settings = if picked { &settings } else { &plain };
             nodes.push(NodeEntry::read(settings, table, name)?);
         }
+        if let Some(node) = unlisted {
+            nodes.push(NodeEntry::unlisted(&settings, node)?);
+        }
         let cluster = Self {
             path: Some(file.path.to_path_buf()),
             shared,
@@ -296,6 +398,11 @@ impl ClusterConfig {
             }
         }
         Ok(cluster)
+    }
+
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// The cluster's name.
@@ -337,6 +444,7 @@ impl ClusterConfig {
 
     fn node_without_tls(&self, index: usize) -> Result<NodeConfig, ConfigError> {
         let entry = &self.nodes[index];
+        let (seeds, seed_names) = self.seeds(index)?;
         Ok(NodeConfig {
             node: entry.name.value.clone(),
             cluster: self.shared.cluster.clone(),
@@ -356,7 +464,8 @@ impl ClusterConfig {
             web_limits: self.shared.web.clone(),
             mesh: entry.mesh.clone(),
             advertise: entry.advertise.as_ref().map(|at| at.value),
-            seeds: self.seeds(index)?,
+            seeds,
+            seed_names,
             urls: self.urls(),
             tls: Tls::Pem(String::new()),
             log: self.shared.log.clone(),
@@ -385,17 +494,15 @@ impl ClusterConfig {
             .collect()
     }
 
-    fn seeds(&self, index: usize) -> Result<Vec<(Option<NodeName>, SocketAddr)>, ConfigError> {
+    fn seeds(&self, index: usize) -> Result<Seeds, ConfigError> {
         let own = &self.nodes[index];
-        let Some(seeds) = &self.shared.seeds else {
-            return Ok(self
-                .nodes
-                .iter()
-                .filter(|node| node.name != own.name)
-                .map(|node| (Some(node.name.value.clone()), node.reached_at().value))
-                .collect());
-        };
         let mut found = Vec::new();
+        let mut names = Vec::new();
+        let Some(seeds) = &self.shared.seeds else {
+            let others = self.nodes.iter().filter(|node| node.name != own.name);
+            let seeds = others.map(|node| (Some(node.name.value.clone()), node.reached_at().value));
+            return Ok((seeds.collect(), names));
+        };
         for seed in seeds {
             let by_name = |node: &&NodeEntry| node.name.value.as_str() == seed.text;
             let by_addr = |addr: SocketAddr| {
@@ -408,22 +515,13 @@ impl ClusterConfig {
             };
             let (name, addr) = if let Some(node) = self.nodes.iter().find(by_name) {
                 (Some(node.name.value.clone()), node.reached_at().value)
-            } else if let Ok(addr) = seed.text.parse::<SocketAddr>() {
+            } else if let Some(addr) = socket_address(&seed.text) {
                 by_addr(addr)
+            } else if let Some(name) = SeedName::parse(&seed.text) {
+                names.push(name);
+                continue;
             } else {
-                let names: Vec<&str> = self.names().map(NodeName::as_str).collect();
-                return Err(ConfigError::new(
-                    &seed.origin,
-                    Some("mesh.seeds"),
-                    format!(
-                        "\"{}\" is neither a node of this file nor an address",
-                        quoted(&seed.text)
-                    ),
-                    format!(
-                        "give node names ({}) or addresses such as \"10.0.0.1:7171\"",
-                        names.join(", ")
-                    ),
-                ));
+                return Err(self.no_seed(seed));
             };
             if addr.port() == 0 || addr.ip().is_unspecified() {
                 return Err(ConfigError::new(
@@ -437,22 +535,71 @@ impl ClusterConfig {
                 found.push((name, addr));
             }
         }
-        Ok(found)
+        Ok((found, names))
     }
 
-    /// The first mesh address, advertised address or seed that is not on this machine alone.
-    fn not_loopback(&self) -> Option<Located<SocketAddr>> {
-        let own = self
-            .nodes
-            .iter()
-            .flat_map(|node| std::iter::once(&node.mesh).chain(&node.advertise).cloned());
-        let seeds = self.shared.seeds.iter().flatten().filter_map(|seed| {
-            Some(Located {
-                value: seed.text.parse().ok()?,
-                origin: seed.origin.clone(),
-            })
-        });
-        own.chain(seeds).find(|at| !is_loopback(at.value.ip()))
+    /// The error for a seed that is nothing of what it may be.
+    fn no_seed(&self, seed: &Scalar) -> ConfigError {
+        let error = |problem: &str, remedy: String| {
+            let problem = format!("\"{}\" {problem}", quoted(&seed.text));
+            ConfigError::new(&seed.origin, Some("mesh.seeds"), problem, remedy)
+        };
+        if let Some(name) = seed.text.strip_prefix(SRV_PREFIX) {
+            let problem = format!(
+                "asks for the SRV records of \"{}\", which is no name",
+                quoted(name)
+            );
+            let remedy = "give one such as \"srv:_mesh._udp.example.org\"".to_owned();
+            return error(&problem, remedy);
+        }
+        if seed.text.contains('.') && is_host_name(&seed.text) {
+            let remedy = format!(
+                "give one, such as \"{0}:7171\"; or \"{SRV_PREFIX}{0}\" if its SRV records have it",
+                seed.text
+            );
+            return error("is a name without a port", remedy);
+        }
+        if let Some(bracketed) = unbracketed(&seed.text) {
+            let remedy = format!("write \"{bracketed}\"");
+            return error("is an IPv6 address without brackets", remedy);
+        }
+        let names: Vec<&str> = self.names().map(NodeName::as_str).collect();
+        error(
+            "is neither a node of this file nor an address nor a name with a port",
+            format!(
+                "give node names ({}), addresses such as \"10.0.0.1:7171\", host names with a port such \
+                 as \"mesh.example.org:7171\", or SRV names such as \"srv:_mesh._udp.example.org\"",
+                names.join(", ")
+            ),
+        )
+    }
+
+    /// The first mesh address, advertised address or seed that is not on this machine alone, with the
+    /// key that says so.
+    fn not_loopback(&self) -> Option<(&'static str, Located<String>)> {
+        let is_open = |at: &&Located<SocketAddr>| !is_loopback(at.value.ip());
+        let told = |at: &Located<SocketAddr>| Located {
+            value: at.value.to_string(),
+            origin: at.origin.clone(),
+        };
+        for node in &self.nodes {
+            if let Some(at) = Some(&node.mesh).filter(is_open) {
+                return Some(("node.mesh", told(at)));
+            }
+            if let Some(at) = node.advertise.as_ref().filter(is_open) {
+                return Some(("node.advertise", told(at)));
+            }
+        }
+        let is_elsewhere = |seed: &&Scalar| match socket_address(&seed.text) {
+            Some(addr) => !is_loopback(addr.ip()),
+            None => SeedName::parse(&seed.text).is_some_and(|name| name.is_remote()),
+        };
+        let seed = self.shared.seeds.iter().flatten().find(is_elsewhere)?;
+        let told = Located {
+            value: seed.text.clone(),
+            origin: seed.origin.clone(),
+        };
+        Some(("mesh.seeds", told))
     }
 
     fn tls(&self, index: usize) -> Result<Tls, ConfigError> {
@@ -472,7 +619,7 @@ impl ClusterConfig {
                 key: "tls.dir",
             });
         }
-        if let Some(open) = self.not_loopback() {
+        if let Some((_, open)) = self.not_loopback() {
             return Err(ConfigError::new(
                 &open.origin,
                 Some("tls.dir"),
@@ -518,6 +665,9 @@ impl ClusterConfig {
         Ok(())
     }
 }
+
+/// Addresses to look at, with the node there where it is known, and names that stand for more.
+type Seeds = (Vec<(Option<NodeName>, SocketAddr)>, Vec<SeedName>);
 
 /// What holds for all nodes.
 #[derive(Debug)]
@@ -639,6 +789,24 @@ impl NodeEntry {
             )
         })?;
         Self::read_rest(settings, Some(table), name, mesh)
+    }
+
+    /// A node that no table describes: the overrides do.
+    fn unlisted(settings: &Settings<'_>, name: &str) -> Result<Self, ConfigError> {
+        let origin = Origin::Flag("--node".to_owned());
+        let Ok(value) = NodeName::new(name) else {
+            let problem = format!("\"{}\" is not a usable name", quoted(name));
+            return Err(wrong(&origin, "node.name", &problem));
+        };
+        let Some(mesh) = settings.address(None, "node.mesh")? else {
+            return Err(ConfigError::new(
+                &origin,
+                Some("node.mesh"),
+                format!("it is not said where node {value} listens for other nodes"),
+                "add --mesh IP:PORT (UDP), such as \"127.0.0.1:7171\"",
+            ));
+        };
+        Self::read_rest(settings, None, Located { value, origin }, mesh)
     }
 
     fn read_rest(
@@ -1097,14 +1265,6 @@ fn node_names(file: &File) -> Result<Vec<Located<NodeName>>, ConfigError> {
         }
         names.push(name);
     }
-    if names.is_empty() {
-        return Err(ConfigError::new(
-            file.path.display(),
-            Some("node"),
-            "describes no node",
-            "add a `[[node]]` table with `name = \"n1\"` and `mesh = \"127.0.0.1:7171\"`",
-        ));
-    }
     Ok(names)
 }
 
@@ -1114,7 +1274,11 @@ fn unknown_node(path: &Path, node: &str, names: &[Located<NodeName>]) -> ConfigE
         path.display(),
         None,
         format!("there is no node \"{}\"", quoted(node)),
-        format!("pick one with --node: {}", known.join(", ")),
+        format!(
+            "pick one with --node: {}; or say with --mesh IP:PORT where it listens for other nodes, to \
+             run one that is not in the file",
+            known.join(", ")
+        ),
     )
 }
 
@@ -1172,16 +1336,39 @@ fn string<'a>(path: &str, item: &'a Scalar) -> Result<&'a str, ConfigError> {
 
 fn address(path: &str, item: &Scalar) -> Result<Located<SocketAddr>, ConfigError> {
     let text = string(path, item)?;
-    match text.parse() {
-        Ok(value) => Ok(Located {
+    if let Some(value) = socket_address(text) {
+        return Ok(Located {
             value,
             origin: item.origin.clone(),
-        }),
-        Err(_) => {
-            let problem = format!("{} is not an address with a port", shown(item));
-            Err(wrong(&item.origin, path, &problem))
-        }
+        });
     }
+    if let Some(bracketed) = unbracketed(text) {
+        return Err(ConfigError::new(
+            &item.origin,
+            Some(path),
+            format!("{} is an IPv6 address without brackets", shown(item)),
+            format!("write \"{bracketed}\""),
+        ));
+    }
+    let problem = format!("{} is not an address with a port", shown(item));
+    Err(wrong(&item.origin, path, &problem))
+}
+
+/// An IP address and a port. IPv4 may stand in brackets too, so that one text such as
+/// `[$(POD_IP)]:7171` does for both.
+fn socket_address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok().or_else(|| {
+        let (ip, port) = text.strip_prefix('[')?.split_once("]:")?;
+        let ip: Ipv4Addr = ip.parse().ok()?;
+        Some(SocketAddr::new(ip.into(), port.parse().ok()?))
+    })
+}
+
+/// What an IPv6 address and port without brackets should have been.
+fn unbracketed(text: &str) -> Option<String> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let (ip, port): (Ipv6Addr, u16) = (ip.parse().ok()?, port.parse().ok()?);
+    Some(format!("[{ip}]:{port}"))
 }
 
 fn shown(item: &Scalar) -> String {
@@ -1427,7 +1614,7 @@ mesh = "127.0.0.1:7172"
             ),
             (
                 "cluster = \"dev\"",
-                "c.toml: `node`: describes no node\n  remedy: add a `[[node]]` table with `name = \"n1\"` and `mesh = \"127.0.0.1:7171\"`",
+                "c.toml: `node`: describes no node\n  remedy: add a `[[node]]` table with `name = \"n1\"` and `mesh = \"127.0.0.1:7171\"`, or say both with --node NAME and --mesh IP:PORT",
             ),
             (
                 "[[node]]\nname = \"n1\"",
@@ -1467,7 +1654,7 @@ mesh = "127.0.0.1:7172"
             ),
             (
                 "[mesh]\nseeds = [\"n9\"]\n[[node]]\nname = \"n1\"\nmesh = \"127.0.0.1:7171\"",
-                "c.toml:2: `mesh.seeds`: \"n9\" is neither a node of this file nor an address\n  remedy: give node names (n1) or addresses such as \"10.0.0.1:7171\"",
+                "c.toml:2: `mesh.seeds`: \"n9\" is neither a node of this file nor an address nor a name with a port\n  remedy: give node names (n1), addresses such as \"10.0.0.1:7171\", host names with a port such as \"mesh.example.org:7171\", or SRV names such as \"srv:_mesh._udp.example.org\"",
             ),
         ];
         for (text, expected) in cases {
@@ -1505,7 +1692,7 @@ mesh = "127.0.0.1:7172"
         let shown = load(TWO_NODES, Some("n9"), &Overrides::default()).unwrap_err();
         assert_eq!(
             shown,
-            "c.toml: there is no node \"n9\"\n  remedy: pick one with --node: n1, n2"
+            "c.toml: there is no node \"n9\"\n  remedy: pick one with --node: n1, n2; or say with --mesh IP:PORT where it listens for other nodes, to run one that is not in the file"
         );
     }
 
@@ -1646,6 +1833,157 @@ mesh = "127.0.0.1:7172"
             [(None, "127.0.0.1:9999".parse().unwrap())]
         );
         assert_eq!(seeds("n2", &partial).len(), 2);
+    }
+
+    #[test]
+    fn seeds_may_be_names() {
+        let config = |seeds: &str| {
+            let text = format!("[mesh]\nseeds = {seeds}\n[tls]\ndir = \"certs\"\n{TWO_NODES}")
+                .replace("cluster = \"dev\"", "");
+            load(&text, Some("n1"), &Overrides::default()).map(|file| file.node("n1").unwrap())
+        };
+        let host = |host: &str, port| SeedName::Host {
+            host: host.to_owned(),
+            port,
+        };
+        let found = config(
+            "[\"n2\", \"mesh.example.org:7171\", \"a_b:1\", \"[fd00::1]:7171\", \"[10.0.0.1]:7171\", \
+             \"srv:_mesh._udp.example.org.\"]",
+        )
+        .unwrap();
+        let addrs: Vec<String> = found
+            .seeds
+            .iter()
+            .map(|(_, addr)| addr.to_string())
+            .collect();
+        assert_eq!(addrs, ["127.0.0.1:7172", "[fd00::1]:7171", "10.0.0.1:7171"]);
+        assert_eq!(
+            found.seed_names,
+            [
+                host("mesh.example.org", 7171),
+                host("a_b", 1),
+                SeedName::Service("_mesh._udp.example.org.".to_owned())
+            ]
+        );
+        for name in &found.seed_names {
+            assert_eq!(SeedName::parse(&name.to_string()).as_ref(), Some(name));
+        }
+        let cases = [
+            (
+                "mesh.example.org",
+                "is a name without a port\n  remedy: give one, such as \"mesh.example.org:7171\"; or \"srv:mesh.example.org\" if its SRV records have it",
+            ),
+            (
+                "fd00::1:7171",
+                "is an IPv6 address without brackets\n  remedy: write \"[fd00::1]:7171\"",
+            ),
+            (
+                "srv:a..b",
+                "asks for the SRV records of \"a..b\", which is no name\n  remedy: give one such as \"srv:_mesh._udp.example.org\"",
+            ),
+        ];
+        for (seed, expected) in cases {
+            let shown = config(&format!("[\"{seed}\"]")).unwrap_err();
+            assert_eq!(
+                shown,
+                format!("c.toml:2: `mesh.seeds`: \"{seed}\" {expected}")
+            );
+        }
+        for wrong in [
+            "10.0.0.999:7171",
+            "mesh.example.org:0",
+            "mesh.example.org:70000",
+            "-a.example.org:1",
+            "a b:1",
+            ":7171",
+            "",
+            &format!("{}.org:1", "x".repeat(64)),
+        ] {
+            let shown = config(&format!("[\"{wrong}\"]")).unwrap_err();
+            assert!(
+                shown.contains("is neither a node of this file nor an address nor a name"),
+                "{shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn seeds_come_from_the_environment_too() {
+        let seeds = "n2, 127.0.0.1:9,localhost:7171";
+        let overrides = env(&[("CURSORMESH_MESH_SEEDS", seeds)]);
+        let node = load(TWO_NODES, Some("n1"), &overrides)
+            .unwrap()
+            .node("n1")
+            .unwrap();
+        assert_eq!((node.seeds.len(), node.seed_names.len()), (2, 1));
+        // This machine's own name needs no certificates; others do.
+        assert!(matches!(node.tls, Tls::Throwaway(_)));
+        let overrides = env(&[("CURSORMESH_MESH_SEEDS", "srv:_mesh._udp.example.org")]);
+        let shown = load(TWO_NODES, Some("n1"), &overrides).unwrap_err();
+        assert!(
+            shown.starts_with(
+                "environment variable CURSORMESH_MESH_SEEDS: `tls.dir`: nodes talk over srv:_mesh._udp.example.org, which is not a loopback address"
+            ),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_node_that_the_file_does_not_list_is_described_by_overrides() {
+        let pod = |ip: &str| {
+            env(&[
+                ("CURSORMESH_MESH", "[::]:7171"),
+                ("CURSORMESH_ADVERTISE", &format!("[{ip}]:7171")),
+                ("CURSORMESH_WEB", "[::]:7071"),
+                ("CURSORMESH_MESH_SEEDS", "mesh.example.org:7171"),
+                ("CURSORMESH_TLS_DIR", "/certs"),
+            ])
+        };
+        let plain = "cluster = \"shop\"";
+        for (ip, reached) in [("fd00::7", "[fd00::7]:7171"), ("10.0.0.7", "10.0.0.7:7171")] {
+            let nodes = [
+                load(plain, Some("pod-0"), &pod(ip)).unwrap(),
+                load(TWO_NODES, Some("pod-0"), &pod(ip)).unwrap(),
+                ClusterConfig::without_file("pod-0", &pod(ip)).unwrap(),
+            ];
+            for cluster in nodes {
+                let node = cluster.node("pod-0").unwrap();
+                assert_eq!(node.mesh.value.to_string(), "[::]:7171");
+                assert_eq!(node.advertise.unwrap().to_string(), reached);
+                assert_eq!(node.seed_names.len(), 1);
+                assert!(
+                    matches!(node.tls, Tls::Bundle { path, .. } if path.value == Path::new("/certs/pod-0.pem"))
+                );
+            }
+        }
+        // Without seeds, the nodes of the file are where it looks.
+        let own = |port| {
+            let mesh = flag("node.mesh", &format!("127.0.0.1:{port}"));
+            mesh.with(flag("node.web", "127.0.0.1:7073"))
+        };
+        let shown = load(TWO_NODES, Some("n3"), &own(0)).unwrap_err();
+        assert!(shown.contains("port 0 means any free port"), "{shown}");
+        let beside = load(TWO_NODES, Some("n3"), &own(7173)).unwrap();
+        assert_eq!(beside.node("n3").unwrap().seeds.len(), 2);
+
+        let alone = |node: &str, overrides: &Overrides| {
+            ClusterConfig::without_file(node, overrides)
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            alone("pod-0", &Overrides::default()),
+            "flag --node: `node.mesh`: it is not said where node pod-0 listens for other nodes\n  remedy: add --mesh IP:PORT (UDP), such as \"127.0.0.1:7171\""
+        );
+        assert!(alone("Pod_0", &pod("fd00::7")).contains("\"Pod_0\" is not a usable name"));
+        assert_eq!(
+            alone("n1", &env(&[("CURSORMESH_MESH", "[::]:7171")])),
+            "environment variable CURSORMESH_MESH: `node.mesh`: node n1: other nodes cannot reach [::]:7171\n  remedy: add `advertise = \"IP:PORT\"`: where other nodes reach this one"
+        );
+        assert_eq!(
+            alone("n1", &env(&[("CURSORMESH_MESH", "fd00::7:7171")])),
+            "environment variable CURSORMESH_MESH: `node.mesh`: \"fd00::7:7171\" is an IPv6 address without brackets\n  remedy: write \"[fd00::7]:7171\""
+        );
     }
 
     #[test]

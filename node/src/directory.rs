@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cursormesh_mesh::net::View;
@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::bridge::{self, Dropped};
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, SeedName};
+use crate::discovery::Unresolved;
 use crate::metrics;
 
 /// For so long after its start a node that knows of others but is not in touch with all of them is not
@@ -35,20 +36,22 @@ pub(crate) struct Directory {
     view: OnceLock<Arc<View>>,
     leaving: AtomicBool,
     dropped: Arc<Dropped>,
+    unresolved: Unresolved,
 }
 
 impl Directory {
     /// A directory of a node whose mesh does not run yet.
-    pub(crate) fn new(config: &NodeConfig, dropped: Arc<Dropped>) -> Self {
+    pub(crate) fn new(config: &NodeConfig, dropped: Arc<Dropped>, unresolved: Unresolved) -> Self {
         Self {
             node: config.node.to_string(),
             region: config.region.clone(),
             urls: config.urls.clone(),
-            has_seeds: !config.seeds.is_empty(),
+            has_seeds: !(config.seeds.is_empty() && config.seed_names.is_empty()),
             started: Instant::now(),
             view: OnceLock::new(),
             leaving: AtomicBool::new(false),
             dropped,
+            unresolved,
         }
     }
 
@@ -141,7 +144,13 @@ impl cluster::Directory for Directory {
 
     fn cluster(&self) -> Value {
         match self.view.get() {
-            Some(view) => overview_json(&view.overview()),
+            Some(view) => {
+                let unresolved = self
+                    .unresolved
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                overview_json(&view.overview(), &unresolved)
+            }
             None => json!({ "node": self.node, "peers": [] }),
         }
     }
@@ -171,7 +180,11 @@ impl cluster::Directory for Directory {
     }
 }
 
-fn overview_json(overview: &Overview) -> Value {
+fn overview_json(overview: &Overview, unresolved: &BTreeMap<SeedName, String>) -> Value {
+    let seeds = overview.seeds.iter().map(seed_json);
+    let names = unresolved.iter().map(|(name, problem)| {
+        json!({ "addr": name.to_string(), "node": null, "itself": false, "problem": problem })
+    });
     json!({
         "node": overview.node.as_str(),
         "cluster": overview.cluster.as_str(),
@@ -183,7 +196,7 @@ fn overview_json(overview: &Overview) -> Value {
         "rows": overview.rows,
         "rooms": rooms_json(overview.room_count, &overview.rooms),
         "peers": overview.peers.iter().map(peer_json).collect::<Vec<_>>(),
-        "seeds": overview.seeds.iter().map(seed_json).collect::<Vec<_>>(),
+        "seeds": seeds.chain(names).collect::<Vec<_>>(),
     })
 }
 
@@ -293,7 +306,7 @@ mod tests {
         let mut config = NodeConfig::dev(&crate::config::Overrides::default(), tls).unwrap();
         config.node = NodeName::new("n1").unwrap();
         config.seeds = vec![(None, "127.0.0.1:7172".parse().unwrap())];
-        let directory = Directory::new(&config, Arc::default());
+        let directory = Directory::new(&config, Arc::default(), Unresolved::default());
         assert_eq!(directory.ready(), Err("the node starts".to_owned()));
         assert_eq!(directory.count("lobby"), 0);
         assert!(directory.members("lobby").is_empty());

@@ -6,6 +6,7 @@
 pub mod cert;
 pub mod cli;
 pub mod config;
+pub mod discovery;
 pub mod load;
 pub mod run;
 pub mod status;

@@ -26,6 +26,7 @@ use crate::carriage::{self, ToOthers};
 use crate::cert::{self, Authority, CertError};
 use crate::config::{ConfigError, Located, NodeConfig, Origin, Tls, WebTls};
 use crate::directory::Directory;
+use crate::discovery::{self, Discovery, Resolve, Unresolved};
 use crate::metrics;
 
 /// A stop that takes longer than this is cut short. With the runtime's own end it stays below 5 s.
@@ -72,10 +73,20 @@ impl Node {
     /// Starts a node inside the current tokio runtime; returns once it listens. Links to other
     /// nodes come up later.
     pub async fn start(config: NodeConfig) -> Result<Self, RunError> {
+        Self::start_with(config, Arc::new(discovery::System::default())).await
+    }
+
+    /// As [`Node::start`], with somebody else to say what the names among the seeds stand for.
+    pub async fn start_with(
+        config: NodeConfig,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, RunError> {
         let (identity, secret) = identity_and_secret(&config)?;
         warn_ahead(&config);
         let dropped = Arc::new(Dropped::default());
-        let directory = Arc::new(Directory::new(&config, dropped.clone()));
+        let unresolved = Unresolved::default();
+        let directory = Directory::new(&config, dropped.clone(), unresolved.clone());
+        let directory = Arc::new(directory);
         let to_mesh = Arc::new(ToMesh::new(dropped));
         let web = web_config(&config, secret, web_tls(&config)?);
         let hub = Hub::new(&web, directory.clone(), Way(to_mesh.clone()));
@@ -93,7 +104,7 @@ impl Node {
             cluster = %config.cluster,
             region = config.region,
             mesh = %mesh_addr,
-            seeds = config.seeds.len(),
+            seeds = config.seeds.len() + config.seed_names.len(),
             version = env!("CARGO_PKG_VERSION"),
             "node started"
         );
@@ -105,6 +116,17 @@ impl Node {
         info!("open {} in a browser", urls.join(" or "));
 
         let (stop, stopped) = watch::channel(false);
+        if !config.seed_names.is_empty() {
+            let discovery = Discovery::new(
+                config.seed_names,
+                mesh_addr,
+                config.seeds.len(),
+                resolver,
+                mesh.seeds(),
+                unresolved,
+            );
+            tokio::spawn(discovery.run(mesh.view()));
+        }
         to_mesh.open(mesh.local());
         to_others.open(mesh.carrier());
         if let Some(requests) = mesh.requests() {

@@ -622,6 +622,81 @@ fn three_nodes_that_start_at_once_find_each_other_without_any_certificate() {
     });
 }
 
+/// Pods of one service: one file that lists nobody, everything else from the environment.
+#[test]
+fn pods_with_one_file_and_ipv6_addresses_find_each_other_by_name() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        return; // A machine without IPv6.
+    }
+    let dir = Scratch::new("pods");
+    let certs = dir.path("certs");
+    assert_eq!(run(&["cert", "ca", "--out", &certs]).0, 0);
+    let names = ["--name", "pod-0", "--name", "pod-1"];
+    assert_eq!(
+        run(&[&["cert", "node", "--ca", &certs], &names[..]].concat()).0,
+        0
+    );
+    let sockets = [(); 2].map(|()| UdpSocket::bind("[::]:0").unwrap());
+    let ports = sockets.map(|socket| socket.local_addr().unwrap().port());
+    let file = dir.write(
+        "c.toml",
+        &format!(
+            "[mesh]\nseeds = [\"localhost:{}\"]\n[tls]\ndir = \"certs\"",
+            ports[0]
+        ),
+    );
+    let pod = |index: usize, command: &str| {
+        let mut pod = cursormesh(&[command, "--config", &file]);
+        pod.env("CURSORMESH_NODE", format!("pod-{index}"))
+            .env("CURSORMESH_MESH", format!("[::]:{}", ports[index]))
+            .env("CURSORMESH_ADVERTISE", format!("[::1]:{}", ports[index]))
+            .env("CURSORMESH_WEB", "127.0.0.1:0");
+        pod
+    };
+    let (code, out, err) = finished(pod(1, "check").output().unwrap());
+    assert_eq!((code, err.as_str()), (0, ""));
+    let told = format!(
+        "(reached at [::1]:{}), seeds localhost:{}",
+        ports[1], ports[0]
+    );
+    assert!(out.contains(&told), "{out}");
+    let mut pods = [0, 1].map(|index| Running::start(pod(index, "serve")));
+    for (index, pod) in pods.iter_mut().enumerate() {
+        let web = pod.web();
+        eventually("linked", || {
+            let (_, out, _) = run(&["status", "--url", &web]);
+            out.contains(&format!("node pod-{index} of cluster dev"))
+                && out.contains("1 of 1 peers linked")
+        });
+    }
+    for pod in &mut pods {
+        pod.signal("TERM");
+        assert_eq!(pod.ended(Duration::from_secs(5)).code(), Some(0));
+    }
+}
+
+#[test]
+fn a_cluster_may_do_without_a_file() {
+    let dir = Scratch::new("fileless");
+    let mut command = cursormesh(&["check", "--node", "n1", "--mesh", "127.0.0.1:7171"]);
+    command.current_dir(&dir.0);
+    let (code, out, _) = finished(command.output().unwrap());
+    assert!(
+        code == 0 && out.starts_with("no file: cluster dev\nnode n1: "),
+        "{out}"
+    );
+    // A file that is named must be there, and one that is there counts.
+    let (code, _, err) = finished(command.args(["--config", "x.toml"]).output().unwrap());
+    assert!(code == 2 && err.contains("x.toml: cannot read"), "{err}");
+    dir.write("cluster.toml", "cluster = \"shop\"");
+    let mut command = cursormesh(&["check", "--node", "n1", "--mesh", "127.0.0.1:7171"]);
+    let (code, out, _) = finished(command.current_dir(&dir.0).output().unwrap());
+    assert!(
+        code == 0 && out.starts_with("cluster.toml: cluster shop"),
+        "{out}"
+    );
+}
+
 #[test]
 fn json_logs_are_one_object_per_line_with_the_node() {
     let mut node = dev(&["--log-format", "json"]);

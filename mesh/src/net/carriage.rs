@@ -30,7 +30,7 @@ use self::lines::Line;
 pub use self::reply::{Reply, Request};
 use self::route::Hop;
 use self::sending::Sending;
-use super::endpoint::{Gate, Warnings};
+use super::endpoint::Gate;
 use super::framing;
 use super::view::{Counters, View};
 use crate::proto::NodeName;
@@ -156,7 +156,6 @@ pub(super) struct Carriage {
     view: Arc<View>,
     /// Weak, because a carrier that outlives the mesh must not keep the socket.
     gate: Weak<Gate>,
-    warnings: Warnings,
     /// Connections that this node dialled, by the node at the other end.
     lines: Mutex<BTreeMap<NodeName, Line>>,
     /// Connections that other nodes dialled.
@@ -183,7 +182,6 @@ impl Carriage {
             node: gate.node.clone(),
             view: Arc::clone(&gate.view),
             gate: Arc::downgrade(gate),
-            warnings: Warnings::default(),
             lines: Mutex::default(),
             accepted: Mutex::default(),
             door: Mutex::new(Door::Unused),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use quinn::Connection;
 use tracing::{Instrument, debug, info_span, warn};
 
-use super::endpoint::{Gate, HANDSHAKE_TIMEOUT, Kind, Warnings, describe, is_fault, refuse};
+use super::endpoint::{Gate, HANDSHAKE_TIMEOUT, Kind, describe, is_fault, refuse};
 use super::inbox::{Inbox, Report};
 use crate::proto::NodeName;
 
@@ -16,16 +16,11 @@ use crate::proto::NodeName;
 pub(super) struct Dialer {
     gate: Arc<Gate>,
     inbox: Inbox,
-    warnings: Arc<Warnings>,
 }
 
 impl Dialer {
     pub(super) fn new(gate: Arc<Gate>, inbox: Inbox) -> Self {
-        Self {
-            gate,
-            inbox,
-            warnings: Arc::default(),
-        }
+        Self { gate, inbox }
     }
 
     /// Tries once, in a task of its own. Exactly one of [`Report::LiveUp`] and
@@ -67,21 +62,20 @@ impl Dialer {
         kind: Kind,
         expected: Option<&NodeName>,
     ) -> Result<(Connection, NodeName), Failure> {
-        connect(&self.gate, &self.warnings, addr, kind, expected).await
+        connect(&self.gate, addr, kind, expected).await
     }
 }
 
 /// See [`Dialer::connect`].
 pub(super) async fn connect(
     gate: &Gate,
-    warnings: &Warnings,
     addr: SocketAddr,
     kind: Kind,
     expected: Option<&NodeName>,
 ) -> Result<(Connection, NodeName), Failure> {
     // A peer of an older release does not carry; that it speaks at all the live link shows.
     let news = kind != Kind::Carry;
-    let failed = |reason: String, fault: bool| failed(warnings, addr, reason, fault && news);
+    let failed = |reason: String, fault: bool| failed(gate, addr, reason, fault && news);
     let connecting = match gate.connect(addr, kind) {
         Ok(connecting) => connecting,
         Err(error) => {
@@ -101,14 +95,14 @@ pub(super) async fn connect(
         Ok((peer, _)) => Ok((connection, peer)),
         Err(refusal) => Err(Failure {
             reason: refusal.reason.clone(),
-            refused: refuse(gate, &connection, refusal, warnings),
+            refused: refuse(gate, &connection, refusal),
         }),
     }
 }
 
 /// A peer that is not up yet is no news; one that cannot be talked to is.
-fn failed(warnings: &Warnings, addr: SocketAddr, reason: String, fault: bool) -> Failure {
-    if fault && warnings.is_news(addr.ip(), &reason) {
+fn failed(gate: &Gate, addr: SocketAddr, reason: String, fault: bool) -> Failure {
+    if fault && gate.warnings.is_news(addr.ip(), &reason) {
         warn!(%addr, %reason, "cannot link to a peer");
     } else {
         debug!(%addr, %reason, "cannot reach a peer");

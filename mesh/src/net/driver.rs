@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, SendDatagramError};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{Span, debug, info, info_span, trace, warn};
 
@@ -109,6 +109,7 @@ pub(super) struct Client {
     pub(super) local: mpsc::Receiver<Local>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) leave: mpsc::Receiver<Leave>,
+    pub(super) seeds: watch::Receiver<BTreeSet<SocketAddr>>,
 }
 
 /// The task's state.
@@ -165,6 +166,7 @@ enum Wake {
     Ordered(Ordered),
     Local(Local),
     Leave(Option<Leave>),
+    Seeds,
 }
 
 impl<E: Engine> Driver<E> {
@@ -256,6 +258,7 @@ impl<E: Engine> Driver<E> {
                 leave = self.client.leave.recv(), if self.leaving.is_none() => {
                     return Wake::Leave(leave);
                 }
+                Ok(()) = self.client.seeds.changed() => return Wake::Seeds,
                 Some(report) = self.outlet.reports.recv() => return Wake::Report(report),
                 Some((conn, bytes)) = self.outlet.datagrams.recv() => {
                     return Wake::Datagram(conn, bytes);
@@ -292,6 +295,10 @@ impl<E: Engine> Driver<E> {
         match wake {
             Wake::Time | Wake::Leave(None) => {}
             Wake::Leave(Some(leave)) => self.leave(leave),
+            Wake::Seeds => {
+                let seeds = self.client.seeds.borrow_and_update().clone();
+                self.input(Input::Seeds(seeds));
+            }
             Wake::Report(report) => self.report(report),
             Wake::Datagram(conn, bytes) => self.datagram(conn, bytes),
             Wake::Ordered(ordered) => first_ordered = Some(ordered),

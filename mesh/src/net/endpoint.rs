@@ -52,6 +52,7 @@ pub(super) struct Gate {
     pub(super) endpoint: Endpoint,
     pub(super) node: NodeName,
     pub(super) view: Arc<View>,
+    pub(super) warnings: Warnings,
     cluster: NodeName,
     live: ClientConfig,
     bulk: ClientConfig,
@@ -150,6 +151,7 @@ impl Bound {
             node,
             cluster,
             view,
+            warnings: Warnings::default(),
             live: self.live,
             bulk: self.bulk,
             carry: self.carry,
@@ -230,7 +232,6 @@ impl Gate {
 /// Accepts connections until the endpoint is closed.
 pub(super) async fn accept(gate: Arc<Gate>, inbox: Inbox) {
     let handshakes = Arc::new(AtomicUsize::new(0));
-    let warnings = Arc::new(Warnings::default());
     while let Some(incoming) = gate.endpoint.accept().await {
         let under_way = handshakes.load(Ordering::Relaxed);
         if under_way >= HANDSHAKES_MAX {
@@ -244,11 +245,11 @@ pub(super) async fn accept(gate: Arc<Gate>, inbox: Inbox) {
         }
         handshakes.fetch_add(1, Ordering::Relaxed);
         let (gate, inbox) = (Arc::clone(&gate), inbox.clone());
-        let (handshakes, warnings) = (Arc::clone(&handshakes), Arc::clone(&warnings));
+        let handshakes = Arc::clone(&handshakes);
         let span = info_span!("accept", node = %gate.node, addr = %incoming.remote_address());
         tokio::spawn(
             async move {
-                let outcome = handshake(&gate, incoming, &warnings).await;
+                let outcome = handshake(&gate, incoming).await;
                 handshakes.fetch_sub(1, Ordering::Relaxed);
                 match outcome {
                     Ok(report) => inbox.report(report).await,
@@ -261,16 +262,12 @@ pub(super) async fn accept(gate: Arc<Gate>, inbox: Inbox) {
     }
 }
 
-async fn handshake(
-    gate: &Gate,
-    incoming: Incoming,
-    warnings: &Warnings,
-) -> Result<Report, Option<Report>> {
+async fn handshake(gate: &Gate, incoming: Incoming) -> Result<Report, Option<Report>> {
     let addr = incoming.remote_address();
     let failed = |reason: String, fault: bool| {
         let failures = &gate.view.count_up().handshakes_failed;
         failures.fetch_add(1, Ordering::Relaxed);
-        if fault && warnings.is_news(addr.ip(), &reason) {
+        if fault && gate.warnings.is_news(addr.ip(), &reason) {
             warn!(%addr, %reason, "an incoming connection failed in the handshake");
         } else {
             debug!(%addr, %reason, "an incoming connection failed in the handshake");
@@ -299,24 +296,19 @@ async fn handshake(
         }),
         Ok((peer, Kind::Bulk)) => Ok(Report::BulkUp { connection, peer }),
         Ok((peer, Kind::Carry)) => Ok(Report::CarryUp { connection, peer }),
-        Err(refusal) => Err(refuse(gate, &connection, refusal, warnings)),
+        Err(refusal) => Err(refuse(gate, &connection, refusal)),
     }
 }
 
 /// Closes a connection for the reason given, which both sides log.
-pub(super) fn refuse(
-    gate: &Gate,
-    connection: &Connection,
-    refusal: Refusal,
-    warnings: &Warnings,
-) -> Option<Report> {
+pub(super) fn refuse(gate: &Gate, connection: &Connection, refusal: Refusal) -> Option<Report> {
     let addr = connection.remote_address();
     let Refusal { peer, code, reason } = refusal;
     gate.view
         .count_up()
         .peers_refused
         .fetch_add(1, Ordering::Relaxed);
-    if warnings.is_news(addr.ip(), &reason) {
+    if gate.warnings.is_news(addr.ip(), &reason) {
         warn!(%addr, ?code, %reason, "refused a peer; correct the configuration or issue the right certificate");
     } else {
         debug!(%addr, ?code, %reason, "refused a peer");
@@ -411,7 +403,7 @@ pub(super) struct Warnings(Mutex<Warned>);
 struct Warned {
     since: Option<Instant>,
     count: u32,
-    last: BTreeMap<IpAddr, (Instant, String)>,
+    last: BTreeMap<(IpAddr, String), Instant>,
 }
 
 impl Warnings {
@@ -426,17 +418,15 @@ impl Warnings {
         if !warned.since.is_some_and(is_recent) {
             warned.since = Some(now);
             warned.count = 0;
-            warned.last.retain(|_, (when, _)| is_recent(*when));
+            warned.last.retain(|_, when| is_recent(*when));
         }
-        let repeated = warned
-            .last
-            .get(&ip)
-            .is_some_and(|(when, what)| what == reason && is_recent(*when));
+        let key = (ip, reason.to_owned());
+        let repeated = warned.last.get(&key).is_some_and(|when| is_recent(*when));
         if repeated || warned.count >= WARNINGS_MAX {
             return false;
         }
         warned.count += 1;
-        warned.last.insert(ip, (now, reason.into()));
+        warned.last.insert(key, now);
         true
     }
 }

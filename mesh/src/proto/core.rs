@@ -28,6 +28,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+pub use self::links::SEEDS_MAX;
 pub use self::snapshot::SNAPSHOT_PART_BYTES;
 use super::event::{CloseCode, Event, Input, Lane, Local, Member, Output};
 use super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
@@ -65,7 +66,7 @@ pub struct Config {
     /// Where peers reach this node.
     pub advertise: SocketAddr,
     /// Where to find other nodes at first: one that answers is enough. A name, where it is known,
-    /// is checked against the certificate found there.
+    /// is checked against the certificate found there. Further ones come as [`Input::Seeds`].
     pub seeds: Vec<(Option<NodeName>, SocketAddr)>,
     /// How long a broken connection's row stays, marked away ([`GRACE`] unless there is a reason).
     pub grace: Duration,
@@ -244,6 +245,7 @@ impl Core {
                 room_for_cursors,
             } => self.path(conn, rtt, room_for_cursors),
             Input::DialFailed { addr, reason } => self.dial_failed(addr, reason),
+            Input::Seeds(addrs) => self.resolved_seeds(addrs),
             Input::Local(local) => self.local(local),
             Input::Leave { linger } => self.leave(linger),
         }

@@ -1,5 +1,6 @@
 //! What goes into the core and what comes out: the whole outside world on one page.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -88,6 +89,10 @@ pub enum Input {
         /// Why, in words for an operator.
         reason: String,
     },
+    /// What the names among the seeds stand for now, all of them together: it takes the place of what
+    /// was given before. At most [`SEEDS_MAX`](super::SEEDS_MAX) are taken. An address that is no longer
+    /// among them is forgotten, unless a node was found there or the configuration has it as an address.
+    Seeds(BTreeSet<SocketAddr>),
     /// Something this node's own clients did.
     Local(Local),
     /// This node leaves: says `Bye` to every peer. With a `linger`, its rows stay visible

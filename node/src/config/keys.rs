@@ -29,7 +29,7 @@ pub enum Kind {
     Address,
     /// One or several socket addresses.
     Addresses,
-    /// A list of node names and socket addresses.
+    /// A list of node names, socket addresses, host names with a port, and SRV names.
     Seeds,
     /// A list of paths below which something is served.
     Prefixes,
@@ -93,8 +93,9 @@ impl Key {
                 of them"
                     .to_owned()
             }
-            Kind::Seeds => "a list of node names from this file and of addresses such as \
-                \"10.0.0.1:7171\""
+            Kind::Seeds => "a list of node names from this file, addresses such as \
+                \"10.0.0.1:7171\", host names with a port such as \"mesh.example.org:7171\", and SRV \
+                names such as \"srv:_mesh._udp.example.org\""
                 .to_owned(),
         };
         match (self.unit, self.default) {
@@ -262,7 +263,7 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Seeds,
         unit: "",
         default: "all other nodes in the file",
-        help: "Where a starting node looks for the others; one that answers is enough",
+        help: "Where a node looks for the others; one that answers is enough",
     },
     Key {
         path: "log.format",

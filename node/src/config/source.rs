@@ -140,6 +140,11 @@ impl Overrides {
         self.values.is_empty()
     }
 
+    /// Whether the key at `path` is overridden.
+    pub fn has(&self, path: &str) -> bool {
+        self.values.contains_key(path)
+    }
+
     /// The first flag that concerns one node only.
     pub(super) fn node_flag(&self) -> Option<&Origin> {
         self.values
@@ -211,7 +216,7 @@ impl File {
                 None,
                 problem,
                 "name the cluster's file with --config FILE; `cursormesh dev` starts one node \
-                 without any",
+                 without any, and so does `serve` with --node NAME and --mesh IP:PORT",
             )
         };
         let meta =

@@ -107,6 +107,8 @@ pub struct Options {
     pub rules: Rules,
     /// Leaves out small and slow snapshot parts, bursts of large messages and missed events.
     pub plain: bool,
+    /// Nodes know each other by a name alone, and what it stands for changes.
+    pub named: bool,
     /// Whether to write everything that happens to standard error.
     pub trace: bool,
 }
@@ -138,6 +140,7 @@ pub fn run_seed(options: &Options) -> Report {
     };
     let mut setup = Setup {
         rules: options.rules.clone(),
+        named: options.named,
         trace: options.trace,
         ..Setup::new(nodes, seed, base)
     };

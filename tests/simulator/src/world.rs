@@ -1,7 +1,7 @@
 //! The simulated world: a virtual clock, nodes, and the network between them.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -54,6 +54,9 @@ pub struct Setup {
     pub snapshot_part_bytes: usize,
     /// Bytes per second of every bulk connection, where its path gives more.
     pub bulk_bandwidth: u64,
+    /// Nodes know each other by a name alone: it stands for some of the first three, and sometimes for
+    /// nobody besides.
+    pub named: bool,
     /// Whether to write everything that happens to standard error.
     pub trace: bool,
 }
@@ -68,6 +71,7 @@ impl Setup {
             path,
             snapshot_part_bytes: SNAPSHOT_PART_BYTES,
             bulk_bandwidth: u64::MAX,
+            named: false,
             trace: false,
         }
     }
@@ -87,6 +91,7 @@ enum Due {
         addr: SocketAddr,
     },
     DialFailed(usize, u32, SocketAddr),
+    Resolved(usize, u32),
     Accepted(u64),
     Idle(u64, usize, u64),
     CloseArrives(u64, usize, bool),
@@ -171,6 +176,7 @@ pub struct World {
     rules: Rules,
     snapshot_part_bytes: usize,
     bulk_bandwidth: u64,
+    named: bool,
     trace: bool,
     pub(crate) nodes: Vec<Node>,
     paths: Vec<Vec<PathState>>,
@@ -203,6 +209,7 @@ impl World {
             rules: setup.rules.clone(),
             snapshot_part_bytes: setup.snapshot_part_bytes,
             bulk_bandwidth: setup.bulk_bandwidth,
+            named: setup.named,
             trace: setup.trace,
             nodes: Vec::new(),
             paths: vec![vec![state; setup.nodes]; setup.nodes],
@@ -311,7 +318,7 @@ impl World {
     pub fn start_with_boot(&mut self, index: usize, boot: u64) {
         let seed = self.rng.random();
         let seeds = (0..self.nodes.len().min(3))
-            .filter(|other| *other != index)
+            .filter(|other| *other != index && !self.named)
             .map(|other| (None, address(other)))
             .collect();
         let rules = self.rules.clone();
@@ -347,7 +354,27 @@ impl World {
         node.slow = 0;
         node.wake_at = u64::MAX;
         node.mirror = Mirror::default();
+        let life = node.life;
         self.drain(index);
+        if self.named {
+            self.resolve(index, life, true);
+        }
+    }
+
+    /// A node is told what the name of the cluster stands for now; `whole` for all that there is. The
+    /// node itself is part of it.
+    fn resolve(&mut self, index: usize, life: u32, whole: bool) {
+        let first = 0..self.nodes.len().min(3);
+        let mut addrs: BTreeSet<SocketAddr> = first
+            .filter(|_| whole || self.rng.random_bool(0.8))
+            .map(address)
+            .collect();
+        if self.rng.random_bool(0.3) {
+            addrs.insert(address(self.nodes.len() + 1));
+        }
+        let again = self.rng.random_range(2..30) * SECOND;
+        self.at(self.now + again, Due::Resolved(index, life));
+        self.give(index, life, Input::Seeds(addrs));
     }
 
     /// Kills a node's process without a word to anybody.
@@ -587,6 +614,11 @@ impl World {
             Due::DialFailed(node, life, addr) => {
                 let reason = "no answer".to_owned();
                 self.give(node, life, Input::DialFailed { addr, reason });
+            }
+            Due::Resolved(node, life) => {
+                if self.nodes[node].life == life && self.nodes[node].core.is_some() {
+                    self.resolve(node, life, false);
+                }
             }
             Due::Accepted(conn) => self.accepted(conn),
             Due::Idle(conn, side, idle) => self.idle(conn, side, idle),

@@ -4,7 +4,7 @@
 use cursormesh_simulator::{Options, run_seed};
 
 /// Runs a range of seeds on all processors; fails with every seed that found something.
-fn run(seeds: std::ops::Range<u64>) {
+fn run(seeds: std::ops::Range<u64>, named: bool) {
     let workers = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let failed: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workers)
@@ -16,12 +16,14 @@ fn run(seeds: std::ops::Range<u64>) {
                         .filter_map(|seed| {
                             let options = Options {
                                 seed,
+                                named,
                                 ..Options::default()
                             };
                             let report = run_seed(&options);
                             let found = report.violations.first()?;
+                            let named = if named { " --named" } else { "" };
                             Some(format!(
-                                "scripts/sim --first-seed {seed} --seeds 1: {found}"
+                                "scripts/sim --first-seed {seed} --seeds 1{named}: {found}"
                             ))
                         })
                         .collect::<Vec<_>>()
@@ -38,7 +40,12 @@ fn run(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn three_hundred_seeds_find_nothing() {
-    run(0..300);
+    run(0..300, false);
+}
+
+#[test]
+fn thirty_seeds_of_nodes_that_find_each_other_by_name_find_nothing() {
+    run(0..30, true);
 }
 
 #[test]

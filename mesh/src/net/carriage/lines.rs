@@ -56,13 +56,7 @@ impl Carriage {
             return Ok(found);
         }
         let gate = self.gate.upgrade().ok_or(CarryError::Unreachable)?;
-        let dialled = dialer::connect(
-            &gate,
-            &self.warnings,
-            hop.addr,
-            Kind::Carry,
-            Some(&hop.node),
-        );
+        let dialled = dialer::connect(&gate, hop.addr, Kind::Carry, Some(&hop.node));
         let Ok((connection, _)) = dialled.await else {
             let mut lines = self.lines();
             let line = lines.entry(hop.node.clone()).or_default();

@@ -1,7 +1,7 @@
 //! Links: who is connected, whether to believe the Hello, which of two connections to keep, and
 //! when to dial.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ use super::Core;
 use super::messages::{Outgoing, Sent};
 use super::snapshot::Serving;
 
+/// Most addresses of other nodes that are taken from outside at a time.
+pub const SEEDS_MAX: usize = 1_000;
+
 /// Known peers are redialled at least this often (protocol §2).
 const REDIAL_MAX: Duration = Duration::from_millis(1_000);
 const REDIAL_MIN: Duration = Duration::from_millis(700);
@@ -24,6 +27,9 @@ const ADDRESSES_MAX: usize = 2 * super::replica::NODES_MAX;
 const DIAL_HEAD_START: Duration = Duration::from_millis(400);
 /// After a refusal there is little hope: somebody has to change something first.
 const REFUSED_REDIAL: Duration = Duration::from_secs(5);
+/// An address that led back to this node is tried again after this long, if a name stands for it and
+/// there is no link at all: behind one address there may be several nodes, this one among them.
+const ITSELF_REDIAL: Duration = Duration::from_secs(30);
 /// A dial without any answer counts as failed.
 const DIAL_LOST: Duration = Duration::from_secs(6);
 /// A connection that heard nothing for this long gives way to a new one, whoever dialled it:
@@ -99,7 +105,10 @@ pub(super) struct Dial {
     configured: Option<NodeName>,
     /// The node last found there.
     found: Option<NodeName>,
+    /// The configuration has it as an address.
     seed: bool,
+    /// A name of the configuration stands for it now.
+    resolved: bool,
     itself: bool,
     next: Time,
     pending: Option<Time>,
@@ -132,19 +141,43 @@ impl Core {
             if addr == own || name.as_ref() == Some(&self.me.node) {
                 continue;
             }
-            self.learn_address(addr, name.as_ref(), true);
-            if let (Some(name), Some(dial)) = (name, self.dials.get_mut(&addr)) {
-                dial.configured = Some(name);
+            self.note_address(addr, name.as_ref());
+            if let Some(dial) = self.dials.get_mut(&addr) {
+                dial.seed = true;
+                dial.configured = name.or(dial.configured.take());
             }
         }
     }
 
-    /// Notes where a node may be reached.
-    pub(super) fn learn_address(&mut self, addr: SocketAddr, node: Option<&NodeName>, seed: bool) {
-        if addr == self.config.advertise || addr.port() == 0 || node == Some(&self.me.node) {
-            return;
+    /// The names among the seeds stand for these addresses now, and no longer for others.
+    pub(super) fn resolved_seeds(&mut self, addrs: BTreeSet<SocketAddr>) {
+        let addrs: BTreeSet<SocketAddr> = addrs.into_iter().take(SEEDS_MAX).collect();
+        self.dials.retain(|addr, dial| {
+            if !dial.resolved || addrs.contains(addr) {
+                return true;
+            }
+            dial.resolved = false;
+            dial.seed || (dial.found.is_some() && !dial.itself)
+        });
+        for addr in addrs {
+            self.note_address(addr, None);
+            if let Some(dial) = self.dials.get_mut(&addr) {
+                dial.resolved = true;
+            }
         }
-        if !seed && self.dials.len() >= ADDRESSES_MAX && !self.dials.contains_key(&addr) {
+    }
+
+    /// Notes where a node may be reached, as others say.
+    pub(super) fn learn_address(&mut self, addr: SocketAddr, node: &NodeName) {
+        let others = || self.dials.values().filter(|dial| !dial.resolved).count();
+        let has_room = self.dials.len() < ADDRESSES_MAX || others() < ADDRESSES_MAX;
+        if has_room || self.dials.contains_key(&addr) {
+            self.note_address(addr, Some(node));
+        }
+    }
+
+    fn note_address(&mut self, addr: SocketAddr, node: Option<&NodeName>) {
+        if addr == self.config.advertise || addr.port() == 0 || node == Some(&self.me.node) {
             return;
         }
         let wait = match node {
@@ -155,7 +188,8 @@ impl Core {
         let dial = self.dials.entry(addr).or_insert_with(|| Dial {
             configured: None,
             found: None,
-            seed,
+            seed: false,
+            resolved: false,
             itself: false,
             next: now.after(wait),
             pending: None,
@@ -239,6 +273,7 @@ impl Core {
             // A seed list may name this node itself by another address.
             if let Some(dial) = self.dials.get_mut(&link.addr) {
                 dial.itself = true;
+                dial.next = self.now.after(ITSELF_REDIAL);
             }
             return self.close(
                 conn,
@@ -273,8 +308,16 @@ impl Core {
                 "replaced by another connection".to_owned(),
             );
         }
-        self.found_at(addr, dialled, &peer);
         self.link_up(conn, hello, replaced.is_none());
+        self.found_at(addr, dialled, &peer);
+    }
+
+    /// A node that started anew may be elsewhere now, and another one where it was: what names stand for
+    /// is to be seen again.
+    pub(super) fn doubt_addresses(&mut self, node: &NodeName) {
+        for dial in self.dials.values_mut().filter(|dial| dial.resolved) {
+            dial.found.take_if(|found| found == node);
+        }
     }
 
     pub(super) fn disconnected(&mut self, conn: ConnId, clean: bool) {
@@ -302,7 +345,7 @@ impl Core {
 
     /// The addresses this node was told to begin with.
     pub(super) fn seeds(&self) -> Vec<SeedOverview> {
-        let seeds = self.dials.iter().filter(|(_, dial)| dial.seed);
+        let seeds = self.dials.iter().filter(|(_, dial)| dial.is_seed());
         seeds
             .map(|(addr, dial)| SeedOverview {
                 addr: *addr,
@@ -311,6 +354,12 @@ impl Core {
                 problem: dial.problem.clone(),
             })
             .collect()
+    }
+
+    /// Whether an address is one to dial.
+    #[cfg(test)]
+    pub(super) fn dials_to(&self, addr: SocketAddr) -> bool {
+        self.dials.contains_key(&addr)
     }
 
     pub(super) fn dial_failed(&mut self, addr: SocketAddr, reason: String) {
@@ -421,17 +470,19 @@ impl Core {
             .filter(|c| !c.up && c.dialled)
             .map(|c| c.addr)
             .collect();
+        let alone = linked.is_empty();
         let mut due = Vec::new();
         self.dials.retain(|addr, dial| {
             let addrs = dial.node().and_then(|node| linked.get(node));
-            if dial.itself || addrs.is_some() {
+            let itself = dial.itself && !(dial.resolved && alone);
+            if itself || addrs.is_some() {
                 dial.useful_at = now;
                 dial.pending = None;
                 dial.problem = None;
                 // A node that moved leaves no trail of addresses.
-                return dial.seed || addrs.is_none_or(|addrs| addrs.contains(&Some(*addr)));
+                return dial.is_seed() || addrs.is_none_or(|addrs| addrs.contains(&Some(*addr)));
             }
-            if !dial.seed && now.since(dial.useful_at) >= ADDRESS_KEPT {
+            if !dial.is_seed() && now.since(dial.useful_at) >= ADDRESS_KEPT {
                 return false;
             }
             if dial
@@ -482,7 +533,7 @@ impl Core {
         peer.addr = Some(advertise);
         peer.refused = None;
         peer.behind = None;
-        self.learn_address(advertise, Some(&owner.node), false);
+        self.learn_address(advertise, &owner.node);
         if was_down {
             self.emit(Event::LinkUp {
                 peer: owner.node.clone(),
@@ -507,6 +558,7 @@ impl Core {
     fn found_at(&mut self, addr: SocketAddr, dialled: bool, node: &NodeName) {
         if dialled && let Some(dial) = self.dials.get_mut(&addr) {
             dial.found = Some(node.clone());
+            dial.itself = false;
         }
     }
 
@@ -640,6 +692,10 @@ impl Dial {
     /// Who is there as far as is known.
     fn node(&self) -> Option<&NodeName> {
         self.found.as_ref().or(self.configured.as_ref())
+    }
+
+    fn is_seed(&self) -> bool {
+        self.seed || self.resolved
     }
 
     fn is_of(&self, node: &NodeName) -> bool {

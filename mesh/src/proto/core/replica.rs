@@ -74,6 +74,7 @@ impl Core {
             None if self.boots.len() >= NODES_MAX => return false,
             Some(known) if owner.boot > known => {
                 self.boots.insert(owner.node.clone(), owner.boot);
+                self.doubt_addresses(&owner.node);
                 self.supersede(OwnerId {
                     node: owner.node.clone(),
                     boot: known,

@@ -277,7 +277,7 @@ impl Core {
     fn swim_changed(&mut self, notification: OwnedNotification<SwimId>) {
         match notification {
             OwnedNotification::MemberUp(id) | OwnedNotification::Rename(_, id) => {
-                self.learn_address(id.addr, Some(&id.node), false);
+                self.learn_address(id.addr, &id.node);
                 self.mark_swim(&id, false);
             }
             OwnedNotification::MemberDown(id) => self.mark_swim(&id, true),

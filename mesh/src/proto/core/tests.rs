@@ -24,6 +24,10 @@ struct Mesh {
     conns: BTreeMap<ConnId, (usize, ConnId)>,
     conn_last: u64,
     cut: BTreeSet<(usize, usize)>,
+    /// Processes that run as another node than their number says.
+    moved: BTreeMap<usize, usize>,
+    /// Addresses beside those of the processes, and whose they are.
+    leads: BTreeMap<usize, usize>,
 }
 
 struct Node {
@@ -96,6 +100,8 @@ impl Mesh {
             conns: BTreeMap::new(),
             conn_last: 0,
             cut: BTreeSet::new(),
+            moved: BTreeMap::new(),
+            leads: BTreeMap::new(),
         }
     }
 
@@ -170,12 +176,13 @@ impl Mesh {
                 }
             }
             Output::Dial { addr: to, .. } => {
-                let other = usize::from(to.port() - 7_171);
+                let number = usize::from(to.port() - 7_171);
+                let other = self.leads.get(&number).copied().unwrap_or(number);
                 if self.is_cut(index, other) || !self.nodes.get(other).is_some_and(|n| n.running) {
                     let reason = "cut".to_owned();
                     todo.push_back((index, Input::DialFailed { addr: to, reason }));
                 } else {
-                    self.connect(index, other, todo);
+                    self.connect(index, other, to, todo);
                 }
             }
             Output::Close { conn, code, reason } => {
@@ -196,19 +203,26 @@ impl Mesh {
         }
     }
 
-    fn connect(&mut self, from: usize, to: usize, todo: &mut VecDeque<(usize, Input)>) {
+    fn connect(
+        &mut self,
+        from: usize,
+        to: usize,
+        at: SocketAddr,
+        todo: &mut VecDeque<(usize, Input)>,
+    ) {
         let (ours, theirs) = (ConnId(self.conn_last + 1), ConnId(self.conn_last + 2));
         self.conn_last += 2;
         self.conns.insert(ours, (to, theirs));
         self.conns.insert(theirs, (from, ours));
-        let input = |conn, other, dialled| Input::Connected {
+        let named = |process: usize| name(self.moved.get(&process).copied().unwrap_or(process));
+        let input = |conn, peer, addr, dialled| Input::Connected {
             conn,
-            peer: name(other),
-            addr: addr(other),
+            peer,
+            addr,
             dialled,
         };
-        todo.push_back((from, input(ours, to, true)));
-        todo.push_back((to, input(theirs, from, false)));
+        todo.push_back((from, input(ours, named(to), at, true)));
+        todo.push_back((to, input(theirs, named(from), addr(from), false)));
     }
 
     fn far_end(&self, from: usize, conn: ConnId) -> Option<(usize, ConnId)> {
@@ -1141,4 +1155,113 @@ fn a_name_that_two_processes_claim_is_warned_about() {
         mesh.events(0).iter().filter(|event| warned(event)).count(),
         1
     );
+}
+
+/// Nodes that know no address of another.
+fn strangers(count: usize) -> Mesh {
+    let mut mesh = Mesh::new(count);
+    for (index, node) in mesh.nodes.iter_mut().enumerate() {
+        let config = Config {
+            seeds: Vec::new(),
+            ..config(index, count, 1_000)
+        };
+        node.core = Core::new(config, mesh.now, index as u64);
+    }
+    mesh
+}
+
+fn seeds(addrs: impl IntoIterator<Item = usize>) -> Input {
+    Input::Seeds(addrs.into_iter().map(addr).collect())
+}
+
+/// The addresses that a node says it looks at, by their number.
+fn told_seeds(mesh: &Mesh, index: usize) -> Vec<usize> {
+    let overview = mesh.nodes[index].core.overview(mesh.now);
+    let seeds = overview.seeds.iter();
+    seeds
+        .map(|seed| usize::from(seed.addr.port() - 7_171))
+        .collect()
+}
+
+fn links(mesh: &Mesh, index: usize) -> usize {
+    let overview = mesh.nodes[index].core.overview(mesh.now);
+    overview.peers.iter().filter(|peer| peer.linked).count()
+}
+
+#[test]
+fn one_good_address_of_a_name_is_enough_and_the_node_itself_is_none() {
+    let mut mesh = strangers(3);
+    mesh.input(0, seeds([0, 8, 9]));
+    mesh.input(1, seeds([0, 1, 9]));
+    mesh.input(2, seeds([1]));
+    mesh.run(3_000 * MS);
+    for index in 0..3 {
+        assert_eq!(links(&mesh, index), 2);
+    }
+    assert_eq!(told_seeds(&mesh, 0), [8, 9]);
+}
+
+#[test]
+fn a_name_that_stands_for_something_else_now_takes_its_dead_addresses_along() {
+    let mut mesh = strangers(2);
+    mesh.input(0, seeds([8, 9]));
+    mesh.run(3_000 * MS);
+    assert_eq!(links(&mesh, 0), 0);
+    mesh.input(0, seeds([1, 9]));
+    mesh.run(2_000 * MS);
+    assert_eq!((links(&mesh, 0), links(&mesh, 1)), (1, 1));
+    assert_eq!(told_seeds(&mesh, 0), [1, 9]);
+    // A node that was found stays known when its name is gone, and is dialled again.
+    mesh.input(0, seeds([]));
+    assert!(told_seeds(&mesh, 0).is_empty());
+    assert!(!mesh.nodes[0].core.dials_to(addr(8)) && !mesh.nodes[0].core.dials_to(addr(9)));
+    mesh.cut(0, 1);
+    assert_eq!(links(&mesh, 0), 0);
+    mesh.cut.clear();
+    mesh.run(2_000 * MS);
+    assert_eq!(links(&mesh, 0), 1);
+}
+
+#[test]
+fn where_a_node_was_before_it_moved_another_one_is_found() {
+    let mut mesh = strangers(4);
+    mesh.input(0, seeds([1]));
+    mesh.run(2_000 * MS);
+    assert_eq!(links(&mesh, 0), 1);
+    // n2 comes back as the process behind address 3, and n3's process has address 1.
+    mesh.kill(1);
+    let boot = |index: usize, at: usize, boot| Config {
+        advertise: addr(at),
+        seeds: Vec::new(),
+        ..config(index, 4, boot)
+    };
+    mesh.nodes[3].core = Core::new(boot(1, 3, 2_000), mesh.now, 7);
+    mesh.moved = BTreeMap::from([(3, 1), (1, 2)]);
+    mesh.nodes[1].core = Core::new(boot(2, 1, 2_000), mesh.now, 8);
+    mesh.nodes[1].running = true;
+    mesh.input(0, seeds([1, 3]));
+    mesh.run(3_000 * MS);
+    assert_eq!(links(&mesh, 0), 2);
+}
+
+#[test]
+fn behind_one_address_there_may_be_this_node_and_others() {
+    let mut mesh = strangers(2);
+    // Address 5 leads to n1 itself at first.
+    mesh.input(0, seeds([5]));
+    mesh.leads = BTreeMap::from([(5, 0)]);
+    mesh.run(2_000 * MS);
+    assert_eq!(links(&mesh, 0), 0);
+    mesh.leads = BTreeMap::from([(5, 1)]);
+    mesh.run(31_000 * MS);
+    assert_eq!(links(&mesh, 0), 1);
+}
+
+#[test]
+fn no_more_than_so_many_addresses_are_taken() {
+    let mut mesh = strangers(1);
+    mesh.nodes[0].running = false;
+    let many = (1..=2_000).map(addr).collect();
+    mesh.nodes[0].core.handle(mesh.now, Input::Seeds(many));
+    assert_eq!(told_seeds(&mesh, 0).len(), super::SEEDS_MAX);
 }

@@ -31,6 +31,9 @@ struct Arguments {
     /// Leave out small and slow snapshot parts, bursts of large messages and missed events.
     #[arg(long)]
     plain: bool,
+    /// Let nodes know each other by a name alone, and change what it stands for.
+    #[arg(long)]
+    named: bool,
     /// Print every input and output of every node to standard error: for one seed.
     #[arg(long)]
     trace: bool,
@@ -67,6 +70,7 @@ fn run(arguments: &Arguments) -> ExitCode {
                         seed,
                         nodes: arguments.nodes,
                         plain: arguments.plain,
+                        named: arguments.named,
                         trace: arguments.trace,
                         ..Options::default()
                     };
@@ -126,6 +130,9 @@ fn run(arguments: &Arguments) -> ExitCode {
     }
     if arguments.plain {
         same += " --plain";
+    }
+    if arguments.named {
+        same += " --named";
     }
     for seed in failed.iter().take(10) {
         say(&format!(
