@@ -126,7 +126,7 @@ pub async fn lost_region(world: &mut World) -> Result<Part, Failure> {
         async || {
             Ok(world.people.iter().filter(outside).all(|person| {
                 let diary = person.diary();
-                let told = |name| {
+                let told = |name: &String| {
                     diary
                         .told
                         .iter()
