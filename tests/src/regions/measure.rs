@@ -338,23 +338,34 @@ pub async fn presence(world: &mut World, rounds: usize) -> Result<Part, Failure>
 }
 
 async fn until_told(world: &World, guests: &[Visitor], came: bool) -> Result<(), Failure> {
-    eventually(
+    let is_told = |person: &Visitor, guest: &Visitor| {
+        let diary = person.diary();
+        let mut told = diary.told.iter();
+        told.any(|told| told.who == guest.name && told.came == came)
+    };
+    let pairs = || {
+        let people = world.people.iter();
+        people.flat_map(|person| guests.iter().map(move |guest| (person, guest)))
+    };
+    let outcome = eventually(
         PATIENCE,
         "everybody is told who comes and goes",
-        async || {
-            Ok(world.people.iter().all(|person| {
-                let diary = person.diary();
-                guests.iter().all(|guest| {
-                    diary
-                        .told
-                        .iter()
-                        .any(|told| told.who == guest.name && told.came == came)
-                })
-            }))
-        },
+        async || Ok(pairs().all(|(person, guest)| is_told(person, guest))),
     )
-    .await
-    .map(drop)
+    .await;
+    outcome.map(drop).map_err(|error| {
+        let what = if came { "came" } else { "went" };
+        let lacking = pairs().filter(|(person, guest)| !is_told(person, guest));
+        let words: Vec<String> = lacking
+            .map(|(person, guest)| format!("{} not that {} {what}", person.name, guest.name))
+            .collect();
+        format!(
+            "{error}: {} in all: {}",
+            words.len(),
+            words[..words.len().min(5)].join(", ")
+        )
+        .into()
+    })
 }
 
 /// Adds to the report what nobody must ever see, whatever happens, and forgets it.

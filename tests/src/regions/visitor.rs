@@ -23,6 +23,8 @@ use crate::cluster::Failure;
 const RETRY: Duration = Duration::from_millis(100);
 /// A node that has not let somebody in within this time is given up.
 const JOIN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a node may take to answer a close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Problems beyond this many are not kept: the first ones tell.
 const PROBLEMS_MAX: usize = 20;
 /// Kinds of binary frames.
@@ -462,6 +464,8 @@ impl Person {
         let mut due = interval_at(first, self.habits.period);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut staying = self.staying.clone();
+        // What was said before this connection counts, too.
+        staying.mark_changed();
         loop {
             tokio::select! {
                 message = stream.next() => {
@@ -476,8 +480,14 @@ impl Person {
                     }
                 }
                 _ = staying.changed() => {
-                    // Without a code it is a leave, not a break.
-                    return Ok(sink.send(Message::Close(None)).await?);
+                    if *staying.borrow_and_update() {
+                        continue;
+                    }
+                    // Without a code it is a leave, not a break. A socket that is dropped with unread
+                    // bytes is reset, and the node might never read this: so the answer is waited for.
+                    sink.send(Message::Close(None)).await?;
+                    let ended = async { while let Some(Ok(_)) = stream.next().await {} };
+                    return Ok(timeout(CLOSE_WITHIN, ended).await?);
                 }
             }
         }
