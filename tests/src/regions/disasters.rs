@@ -1,13 +1,13 @@
 //! What is done to the world, and what people see of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
 use super::map::{city, one_way};
 use super::measure::{QUIET, ages, at, judge, region_of_person};
-use super::report::Part;
+use super::report::{Part, Table};
 use super::visitor::Visitor;
 use super::world::{PATIENCE, World};
 use crate::cluster::report::Report;
@@ -181,6 +181,7 @@ pub async fn lost_region(world: &mut World) -> Result<Part, Failure> {
         )
     });
     let lacking = missing(world, elsewhere).await;
+    world.until_whole(PATIENCE).await?;
     report.figure(
         "things said elsewhere that somebody missed",
         lacking as f64,
@@ -266,10 +267,11 @@ pub async fn transatlantic(world: &mut World, length: Duration) -> Result<Part, 
         Some(3.0),
     );
     sleep(Duration::from_secs(2)).await;
-    finish(world, &mut report, &first, across, GAP_CUT_MAX_S).await;
+    let gaps = finish(world, &mut report, &first, across, GAP_CUT_MAX_S).await;
     world.until_whole(PATIENCE).await?;
-    report.saw =
-        "Nobody left; across the cut people were seen through Singapore, then directly.".into();
+    report.saw = format!(
+        "Nobody left; across the cut people were seen through Singapore, then directly. {gaps}"
+    );
     Ok(Part {
         name: "transatlantic",
         what: format!(
@@ -298,9 +300,9 @@ pub async fn flapping(world: &mut World) -> Result<Part, Failure> {
         (person.region() == one && there == other) || (person.region() == other && there == one)
     };
     let first = saw(world, across);
-    finish(world, &mut report, &first, across, GAP_CUT_MAX_S).await;
+    let gaps = finish(world, &mut report, &first, across, GAP_CUT_MAX_S).await;
     world.until_whole(PATIENCE).await?;
-    report.saw = "Nobody left.".into();
+    report.saw = format!("Nobody left. {gaps}");
     Ok(Part {
         name: "flapping",
         what: format!(
@@ -328,9 +330,10 @@ pub async fn slow_node(world: &mut World) -> Result<Part, Failure> {
     };
     let first = saw(world, with_node);
     let gap_max = STANDS_STILL.as_secs_f64() + CATCH_UP_S;
-    finish(world, &mut report, &first, with_node, gap_max).await;
+    let gaps = finish(world, &mut report, &first, with_node, gap_max).await;
     world.until_whole(PATIENCE).await?;
-    report.saw = "Nobody left; people of that node stood still for as long as it did.".into();
+    report.saw =
+        format!("Nobody left; people of that node stood still for as long as it did. {gaps}");
     Ok(Part {
         name: "slow-node",
         what: format!("SIGSTOP of {node} for {} s", STANDS_STILL.as_secs_f64()),
@@ -344,9 +347,18 @@ pub async fn rolling(world: &mut World) -> Result<Part, Failure> {
     let mut report = Report::default();
     let (mut stopped, mut leaves, mut joins, mut lacking) = (Duration::ZERO, 0, 0, 0);
     let (mut moved, mut elsewhere) = (Saw::default(), Saw::default());
-    let mut outcomes = std::collections::BTreeMap::<String, u32>::new();
+    let mut outcomes = BTreeMap::<String, (u32, Duration)>::new();
+    let mut table = Table::new(&[
+        "node",
+        "after",
+        "who had to move",
+        "back after",
+        "longest gap",
+    ]);
+    let begin = Instant::now();
     for node in world.plan.names() {
         world.mark();
+        let at = begin.elapsed();
         stopped = stopped.max(world.cluster.process(&node)?.terminate().await?);
         world.cluster.restart(&node).await?;
         world.until_whole(PATIENCE).await?;
@@ -358,9 +370,13 @@ pub async fn rolling(world: &mut World) -> Result<Part, Failure> {
             .filter(|person| !person.diary().outcomes.is_empty())
             .map(|person| person.name.clone())
             .collect();
+        let mut here = BTreeMap::<String, (u32, Duration)>::new();
         for person in &world.people {
-            for (outcome, count) in &person.diary().outcomes {
-                *outcomes.entry(outcome.clone()).or_default() += count;
+            for (outcome, away) in &person.diary().outcomes {
+                let (count, longest) = here.entry(outcome.clone()).or_default();
+                (*count, *longest) = (*count + 1, (*longest).max(*away));
+                let (count, longest) = outcomes.entry(outcome.clone()).or_default();
+                (*count, *longest) = (*count + 1, (*longest).max(*away));
             }
         }
         let concerned =
@@ -377,6 +393,17 @@ pub async fn rolling(world: &mut World) -> Result<Part, Failure> {
                 *sum = now;
             }
         }
+        let longest = here.values().map(|(_, away)| *away).max();
+        let counts = here
+            .iter()
+            .map(|(outcome, (count, _))| format!("{count} {outcome}"));
+        table.rows.push(vec![
+            node.clone(),
+            format!("{:.0} s", at.as_secs_f64()),
+            counts.collect::<Vec<_>>().join(", "),
+            format!("{:.2} s", longest.unwrap_or_default().as_secs_f64()),
+            format!("{:.2} s", saw(world, concerned).gap.as_secs_f64()),
+        ]);
         lacking += missing(world, |_, _| true).await;
         world.until_whole(PATIENCE).await?;
     }
@@ -402,17 +429,20 @@ pub async fn rolling(world: &mut World) -> Result<Part, Failure> {
     judge(world, &mut report);
     let outcomes: Vec<String> = outcomes
         .iter()
-        .map(|(outcome, count)| format!("{count} {outcome}"))
+        .map(|(outcome, (count, longest))| {
+            let longest = longest.as_secs_f64();
+            format!("{count} {outcome}, back after {longest:.2} s at most")
+        })
         .collect();
     report.saw = format!(
         "People of each node went on at the other one of their region ({}). Longest gap: {}.",
-        outcomes.join(", "),
+        outcomes.join("; "),
         moved.gap_between
     );
     Ok(Part {
         name: "rolling",
         what: "SIGTERM and start of every node, one after the other".to_owned(),
-        table: None,
+        table: Some(table),
         report,
     })
 }
@@ -424,14 +454,17 @@ async fn finish(
     first: &Saw,
     concerned: impl Fn(&Visitor, &str) -> bool,
     gap_max_s: f64,
-) {
+) -> String {
     let (with, without) = (
         saw(world, &concerned),
         saw(world, |person, name| !concerned(person, name)),
     );
     let longest = if first.gap > with.gap { first } else { &with };
-    let name = format!("longest gap of those concerned ({})", longest.gap_between);
-    report.seconds(&name, longest.gap, Some(gap_max_s));
+    report.seconds(
+        "longest gap of those concerned",
+        longest.gap,
+        Some(gap_max_s),
+    );
     report.seconds(
         "others' longest gap",
         without.gap,
@@ -447,6 +480,10 @@ async fn finish(
         Some(0.0),
     );
     judge(world, report);
+    format!(
+        "The longest gaps: {}; of others {}.",
+        longest.gap_between, without.gap_between
+    )
 }
 
 fn expect_calm(report: &mut Report, saw: &Saw, of: &str) {

@@ -370,6 +370,15 @@ async fn until_told(world: &World, guests: &[Visitor], came: bool) -> Result<(),
 
 /// Adds to the report what nobody must ever see, whatever happens, and forgets it.
 pub fn judge(world: &World, report: &mut Report) {
+    let outran = world
+        .people
+        .iter()
+        .map(|person| person.diary().outran)
+        .sum::<u32>();
+    if outran > 0 {
+        let name = "things said by somebody who was not listed yet";
+        report.figure(name, f64::from(outran), "", Some(0.0));
+    }
     for person in &world.people {
         for problem in std::mem::take(&mut person.diary().problems) {
             report

@@ -27,6 +27,8 @@ const JOIN_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Problems beyond this many are not kept: the first ones tell.
 const PROBLEMS_MAX: usize = 20;
+/// Things said by who is not listed yet beyond this many are not kept.
+const EARLY_MAX: usize = 1000;
 /// Kinds of binary frames.
 const MOVE: u8 = 1;
 const CURSORS: u8 = 2;
@@ -73,8 +75,10 @@ pub struct Diary {
     pub open: bool,
     /// When the first request to be let in was sent.
     pub asked_at: Option<Instant>,
-    /// What became of each join, since the mark.
-    pub outcomes: BTreeMap<String, u32>,
+    /// What became of each join since the mark, and how long the person had been away.
+    pub outcomes: Vec<(String, Duration)>,
+    /// Things said by somebody who was not listed yet, since the mark.
+    pub outran: u32,
     /// Who came and went, since the mark.
     pub told: Vec<Told>,
     /// What was seen of each other person, by name.
@@ -86,8 +90,10 @@ pub struct Diary {
     aliases: BTreeMap<u16, String>,
     /// Pages of a list that has not come whole.
     pages: Vec<Value>,
-    /// What was said before the list came that names who said it; `None` once it has come.
-    early: Option<Vec<(Value, u64)>>,
+    /// Whether the list is on its way: what is said before it is told.
+    waits_for_list: bool,
+    /// What was said by who is not listed yet.
+    early: Vec<(Value, u64)>,
 }
 
 /// Somebody came or went.
@@ -180,6 +186,7 @@ impl Visitor {
         let mut diary = self.diary();
         diary.told.clear();
         diary.outcomes.clear();
+        diary.outran = 0;
         for heard in diary.heard.values_mut() {
             heard.gap_max = Duration::ZERO;
             heard.ages_us.clear();
@@ -307,12 +314,13 @@ impl Diary {
     }
 
     fn said(&mut self, event: &Value, now_us: u64) {
-        if let Some(early) = &mut self.early {
-            return early.push((event.clone(), now_us));
-        }
         let from = event["from"].as_str().unwrap_or_default();
-        let Some((name, _)) = self.members.get(from) else {
-            return self.problem(format!("{from} says something and is not here"));
+        let Some((name, _)) = self.members.get(from).filter(|_| !self.waits_for_list) else {
+            self.outran += u32::from(!self.waits_for_list);
+            if self.early.len() < EARLY_MAX {
+                self.early.push((event.clone(), now_us));
+            }
+            return;
         };
         let (Some(number), Some(made_us)) =
             (event["data"]["n"].as_u64(), event["data"]["t"].as_u64())
@@ -328,6 +336,16 @@ impl Diary {
         heard.last_said = number;
         heard.said.insert(number);
         heard.said_ages_us.push(now_us.saturating_sub(made_us));
+    }
+
+    /// What was said by who is listed by now.
+    fn say_early(&mut self) {
+        let outran = self.outran;
+        for (event, at_us) in std::mem::take(&mut self.early) {
+            self.said(&event, at_us);
+        }
+        // They were counted when they came.
+        self.outran = outran;
     }
 
     fn problem(&mut self, what: String) {
@@ -353,6 +371,7 @@ struct Memory {
     token: Option<String>,
     positions: BTreeMap<String, String>,
     heard_at: Option<Instant>,
+    broke_at: Option<Instant>,
     number: u64,
     moves: u64,
 }
@@ -369,6 +388,7 @@ impl Person {
                 // How a connection ends does not matter: there is another door.
                 let _ = self.stay(socket, number).await;
                 lock(&self.diary).open = false;
+                self.memory.broke_at = Some(Instant::now());
             }
             door += 1;
             sleep(RETRY).await;
@@ -437,9 +457,13 @@ impl Person {
             reason => format!("{outcome}: {reason}"),
         };
         let mut diary = lock(&self.diary);
-        *diary.outcomes.entry(outcome).or_default() += 1;
+        let away = self
+            .memory
+            .broke_at
+            .map_or(Duration::ZERO, |at| at.elapsed());
+        diary.outcomes.push((outcome, away));
         diary.pages.clear();
-        diary.early.get_or_insert_default();
+        diary.waits_for_list = true;
     }
 
     fn raise(&mut self, positions: &Value) {
@@ -540,7 +564,13 @@ impl Person {
 
     fn take_text(&mut self, told: Value, now_us: u64) {
         match told["type"].as_str() {
-            Some("presence") => lock(&self.diary).change(&told),
+            Some("presence") => {
+                let mut diary = lock(&self.diary);
+                diary.change(&told);
+                if !diary.early.is_empty() && !diary.waits_for_list {
+                    diary.say_early();
+                }
+            }
             Some("snapshot") => {
                 let mut diary = lock(&self.diary);
                 let is_last = told["more"] == false;
@@ -549,9 +579,8 @@ impl Person {
                     let pages = std::mem::take(&mut diary.pages);
                     let is_first = diary.members.is_empty();
                     diary.replace(pages, is_first);
-                    for (event, at_us) in diary.early.take().unwrap_or_default() {
-                        diary.said(&event, at_us);
-                    }
+                    diary.waits_for_list = false;
+                    diary.say_early();
                 }
             }
             Some("event") => {
@@ -669,6 +698,17 @@ mod tests {
         );
         assert_eq!(diary.present(), BTreeSet::from(["B", "D"]));
         assert_eq!(diary.told.last().unwrap().reason, "node_lost");
+    }
+
+    #[test]
+    fn what_is_said_before_its_speaker_is_listed_counts_once_that_is_known() {
+        let mut diary = diary();
+        diary.said(&json!({"from": "z", "data": {"n": 1, "t": 10}}), 20);
+        assert_eq!((diary.outran, diary.heard.get("Z").is_none()), (1, true));
+        diary.change(&json!({"joined": [member("z", 9)]}));
+        diary.say_early();
+        assert_eq!((diary.outran, diary.heard["Z"].said.len()), (1, 1));
+        assert!(diary.problems.is_empty());
     }
 
     #[test]
