@@ -31,6 +31,10 @@ const IDLE_MIN: f64 = 0.1;
 
 /// Bytes that each link carried, by sender and receiver.
 type Carried = BTreeMap<(String, String), u64>;
+/// Bytes per second on each link.
+type Rates = BTreeMap<(String, String), f64>;
+/// How soon people in one region were told of those in another, in microseconds.
+type After = BTreeMap<(String, String), Vec<u64>>;
 
 /// The oldest that a position may be in 99 of 100 cases: the way, all its jitter, and
 /// [`BEYOND_THE_WAY`].
@@ -145,11 +149,7 @@ fn age_table(world: &World) -> Part {
     }
 }
 
-fn bytes_table(
-    world: &World,
-    idle: &BTreeMap<(String, String), f64>,
-    busy: &BTreeMap<(String, String), f64>,
-) -> Part {
+fn bytes_table(world: &World, idle: &Rates, busy: &Rates) -> Part {
     let mut table = Table::new(&[
         "between",
         "nobody moves, there + back",
@@ -159,7 +159,7 @@ fn bytes_table(
     let mut report = Report::default();
     let mut all = (0.0, 0.0, 0.0, 0.0);
     for (one, other) in world.plan.pairs() {
-        let kb = |rates: &BTreeMap<(String, String), f64>, from: &str, to: &str| {
+        let kb = |rates: &Rates, from: &str, to: &str| {
             let links = world.links(from, to);
             links.iter().filter_map(|link| rates.get(link)).sum::<f64>() / 1000.0
         };
@@ -206,18 +206,12 @@ fn bytes_table(
 /// What moving adds to the bytes per second from one region to another, and how much of that is one
 /// copy. Each node has a link to every node there, and what the busiest of them carries is one copy of
 /// what the node has to say: once for the region would do.
-fn copies(
-    world: &World,
-    from: &str,
-    to: &str,
-    idle: &BTreeMap<(String, String), f64>,
-    busy: &BTreeMap<(String, String), f64>,
-) -> (f64, f64) {
+fn copies(world: &World, from: &str, to: &str, idle: &Rates, busy: &Rates) -> (f64, f64) {
     let mut sum = (0.0, 0.0);
     for sender in world.plan.nodes_of(from) {
         let added = world.plan.nodes_of(to).into_iter().map(|receiver| {
             let link = (sender.clone(), receiver);
-            let rate = |rates: &BTreeMap<(String, String), f64>| rates.get(&link).copied();
+            let rate = |rates: &Rates| rates.get(&link).copied();
             (rate(busy).unwrap_or(0.0) - rate(idle).unwrap_or(0.0)).max(0.0)
         });
         let added: Vec<f64> = added.collect();
@@ -229,8 +223,7 @@ fn copies(
 
 /// People come and go on every node in turn: how soon everybody else is told.
 pub async fn presence(world: &mut World, rounds: usize) -> Result<Part, Failure> {
-    let (mut came, mut went): (BTreeMap<(String, String), Vec<u64>>, BTreeMap<_, Vec<u64>>) =
-        Default::default();
+    let (mut came, mut went) = (After::new(), After::new());
     world.mark();
     for round in 0..rounds {
         let mut guests: Vec<Visitor> = Vec::new();
@@ -280,7 +273,7 @@ pub async fn presence(world: &mut World, rounds: usize) -> Result<Part, Failure>
     let (mut on_time, mut all) = (0, 0);
     let within = world.plan.regions.iter().map(|region| (*region, *region));
     for (one, other) in world.plan.pairs().into_iter().chain(within) {
-        let both = |after: &BTreeMap<(String, String), Vec<u64>>| {
+        let both = |after: &After| {
             let mut found = Vec::new();
             for (from, to) in [(one, other), (other, one)] {
                 found.extend(
@@ -420,7 +413,7 @@ fn carried(world: &World) -> Carried {
         .collect()
 }
 
-fn rates(before: &Carried, after: &Carried, took: Duration) -> BTreeMap<(String, String), f64> {
+fn rates(before: &Carried, after: &Carried, took: Duration) -> Rates {
     let rate = |(link, bytes): (&(String, String), &u64)| {
         let more = bytes.saturating_sub(before.get(link).copied().unwrap_or(0));
         (link.clone(), more as f64 / took.as_secs_f64())

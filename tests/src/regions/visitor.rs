@@ -522,7 +522,7 @@ impl Person {
         let (x, y) = clock.place();
         let mut frame = vec![MOVE, 0, 1, 0];
         frame.extend(room.to_le_bytes());
-        frame.extend(((clock.now_us() / 1000 & 0xffff) as u16).to_le_bytes());
+        frame.extend((((clock.now_us() / 1000) & 0xffff) as u16).to_le_bytes());
         frame.extend(x.to_le_bytes());
         frame.extend(y.to_le_bytes());
         let mut messages = vec![Message::binary(frame)];
@@ -612,8 +612,11 @@ impl Person {
     }
 }
 
-/// Whether a frame tells where everybody was, and its records: alias and position.
-fn cursors(frame: &[u8]) -> Option<(bool, Vec<(u16, f32, f32)>)> {
+/// Alias and position.
+type Record = (u16, f32, f32);
+
+/// Whether a frame tells where everybody was, and its records.
+fn cursors(frame: &[u8]) -> Option<(bool, Vec<Record>)> {
     let (head, records) = frame.split_at_checked(8)?;
     if head[0] != CURSORS || records.len() % 12 != 0 {
         return None;
@@ -704,7 +707,7 @@ mod tests {
     fn what_is_said_before_its_speaker_is_listed_counts_once_that_is_known() {
         let mut diary = diary();
         diary.said(&json!({"from": "z", "data": {"n": 1, "t": 10}}), 20);
-        assert_eq!((diary.outran, diary.heard.get("Z").is_none()), (1, true));
+        assert_eq!((diary.outran, diary.heard.contains_key("Z")), (1, false));
         diary.change(&json!({"joined": [member("z", 9)]}));
         diary.say_early();
         assert_eq!((diary.outran, diary.heard["Z"].said.len()), (1, 1));
