@@ -29,6 +29,9 @@ pub const QUIET: Duration = Duration::from_millis(2500);
 /// With less than this share of all processors idle, the machine distorts what is measured.
 const IDLE_MIN: f64 = 0.1;
 
+/// The figure of what nodes do not hold to yet: a join may be overtaken by what its member says.
+pub const OUTRAN: &str = "things said by somebody who was not listed yet";
+
 /// Bytes that each link carried, by sender and receiver.
 type Carried = BTreeMap<(String, String), u64>;
 /// Bytes per second on each link.
@@ -369,8 +372,7 @@ pub fn judge(world: &World, report: &mut Report) {
         .map(|person| person.diary().outran)
         .sum::<u32>();
     if outran > 0 {
-        let name = "things said by somebody who was not listed yet";
-        report.figure(name, f64::from(outran), "", Some(0.0));
+        report.figure(OUTRAN, f64::from(outran), "", Some(0.0));
     }
     for person in &world.people {
         for problem in std::mem::take(&mut person.diary().problems) {
