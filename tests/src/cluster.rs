@@ -43,6 +43,7 @@ pub struct Cluster {
     web: BTreeMap<String, SocketAddr>,
     network: Network,
     processes: BTreeMap<String, Process>,
+    formed: Duration,
 }
 
 /// How a node is started.
@@ -85,20 +86,40 @@ impl Cluster {
     ) -> Result<Self, Failure> {
         let dir = temporary_directory()?;
         let network = Network::behind_proxy(&[names, more].concat()).await?;
-        Self::on(network, dir, names, more, settings).await
+        Self::on(network, dir, &anywhere(names), more, settings).await
+    }
+
+    /// Starts nodes, each a name and its region, behind a fault proxy that `prepare` sets up before
+    /// the first of them runs.
+    pub async fn start_in_regions(
+        places: &[(&str, &str)],
+        prepare: impl FnOnce(&Network) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
+        let dir = temporary_directory()?;
+        let names: Vec<&str> = places.iter().map(|(name, _)| *name).collect();
+        let network = Network::behind_proxy(&names).await?;
+        prepare(&network)?;
+        Self::on(network, dir, places, &[], "").await
+    }
+
+    /// Starts `names` on loopback with nothing in between, which costs least: for many nodes.
+    pub async fn start_directly(names: &[&str]) -> Result<Self, Failure> {
+        let dir = temporary_directory()?;
+        let network = Network::direct(names)?;
+        Self::on(network, dir, &anywhere(names), &[], "").await
     }
 
     /// Starts `names` in network namespaces of their own. Needs root.
     pub async fn start_in_namespaces(names: &[&str]) -> Result<Self, Failure> {
         let dir = temporary_directory()?;
         let network = Network::in_namespaces(names)?;
-        Self::on(network, dir, names, &[], "").await
+        Self::on(network, dir, &anywhere(names), &[], "").await
     }
 
     async fn on(
         network: Network,
         dir: PathBuf,
-        names: &[&str],
+        places: &[(&str, &str)],
         more: &[&str],
         settings: &str,
     ) -> Result<Self, Failure> {
@@ -109,16 +130,20 @@ impl Cluster {
             web: BTreeMap::new(),
             network,
             processes: BTreeMap::new(),
+            formed: Duration::ZERO,
         };
-        cluster.make_certificates(&[names, more].concat())?;
-        cluster.describe(names, settings)?;
-        for name in names {
+        let names: Vec<&str> = places.iter().map(|(name, _)| *name).collect();
+        cluster.make_certificates(&[&names, more].concat())?;
+        cluster.describe(places, settings)?;
+        let begin = Instant::now();
+        for name in &names {
             cluster.launch(name, &Launch::default())?;
         }
-        for name in names {
+        for name in &names {
             cluster.until_ready(name).await?;
         }
-        cluster.until_linked(names).await?;
+        cluster.until_linked(&names).await?;
+        cluster.formed = begin.elapsed();
         Ok(cluster)
     }
 
@@ -135,13 +160,13 @@ impl Cluster {
         Ok(())
     }
 
-    fn describe(&mut self, names: &[&str], settings: &str) -> Result<(), Failure> {
+    fn describe(&mut self, places: &[(&str, &str)], settings: &str) -> Result<(), Failure> {
         let mut text = format!("cluster = \"{CLUSTER}\"\n[tls]\ndir = \"certs\"\n{settings}\n");
-        for name in names {
+        for (name, region) in places {
             let web = self.network.web(name)?;
             let (mesh, advertise) = (self.network.mesh(name)?, self.network.reached_at(name)?);
             text.push_str(&format!(
-                "[[node]]\nname = \"{name}\"\nregion = \"test\"\nweb = [\"{web}\"]\nmesh = \"{mesh}\"\nadvertise = \"{advertise}\"\n"
+                "[[node]]\nname = \"{name}\"\nregion = \"{region}\"\nweb = [\"{web}\"]\nmesh = \"{mesh}\"\nadvertise = \"{advertise}\"\n"
             ));
             self.web.insert((*name).to_owned(), web);
         }
@@ -187,6 +212,11 @@ impl Cluster {
         self.processes
             .get_mut(name)
             .ok_or_else(|| format!("{name} does not run").into())
+    }
+
+    /// From the start of the first node until every node had a link to every other.
+    pub fn formed(&self) -> Duration {
+        self.formed
     }
 
     /// The network between the nodes.
@@ -340,6 +370,11 @@ pub fn run(command: &mut Command) -> Result<String, Failure> {
     }
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     Err(format!("{command:?}: {}", complaint.trim()).into())
+}
+
+/// Nodes for which it does not matter where they are.
+fn anywhere<'a>(names: &[&'a str]) -> Vec<(&'a str, &'static str)> {
+    names.iter().map(|name| (*name, "test")).collect()
 }
 
 fn temporary_directory() -> Result<PathBuf, Failure> {

@@ -14,8 +14,10 @@
 //! direction for itself. No root is needed.
 
 pub mod control;
+pub mod lateness;
 pub mod link;
 pub mod proxy;
 
+pub use lateness::Lateness;
 pub use link::{Faults, Link};
 pub use proxy::{Proxy, Route};

@@ -1,4 +1,4 @@
-//! What lies between the nodes, and how to break it: the fault proxy, or network namespaces.
+//! What lies between the nodes, and how to break it: the fault proxy, network namespaces, or nothing.
 
 use std::net::SocketAddr;
 
@@ -20,6 +20,13 @@ pub enum Network {
     },
     /// A network namespace for each node, with a bridge in between.
     Namespaces(Namespaces),
+    /// Loopback with nothing in between: nothing can be broken.
+    Direct {
+        /// Where each node listens for the others.
+        mesh: BTreeMap<String, SocketAddr>,
+        /// Where clients connect to each node.
+        web: BTreeMap<String, SocketAddr>,
+    },
 }
 
 impl Network {
@@ -38,13 +45,24 @@ impl Network {
         Ok(Self::Proxy { proxy, web })
     }
 
+    pub(super) fn direct(names: &[&str]) -> Result<Self, Failure> {
+        let (mut mesh, mut web) = (BTreeMap::new(), BTreeMap::new());
+        for name in names {
+            mesh.insert((*name).to_owned(), ports::free()?);
+            web.insert((*name).to_owned(), ports::free()?);
+        }
+        Ok(Self::Direct { mesh, web })
+    }
+
     pub(super) fn in_namespaces(names: &[&str]) -> Result<Self, Failure> {
         Ok(Self::Namespaces(Namespaces::make(names)?))
     }
 
     pub(super) fn web(&self, node: &str) -> Result<SocketAddr, Failure> {
         match self {
-            Self::Proxy { web, .. } => web.get(node).copied().ok_or_else(|| unknown(node)),
+            Self::Proxy { web, .. } | Self::Direct { web, .. } => {
+                web.get(node).copied().ok_or_else(|| unknown(node))
+            }
             Self::Namespaces(namespaces) => namespaces.web(node),
         }
     }
@@ -54,6 +72,7 @@ impl Network {
         match self {
             Self::Proxy { proxy, .. } => Ok(route(proxy, node)?.target),
             Self::Namespaces(namespaces) => namespaces.mesh(node),
+            Self::Direct { mesh, .. } => mesh.get(node).copied().ok_or_else(|| unknown(node)),
         }
     }
 
@@ -61,14 +80,14 @@ impl Network {
     pub fn reached_at(&self, node: &str) -> Result<SocketAddr, Failure> {
         match self {
             Self::Proxy { proxy, .. } => Ok(route(proxy, node)?.front),
-            Self::Namespaces(namespaces) => namespaces.mesh(node),
+            Self::Namespaces(_) | Self::Direct { .. } => self.mesh(node),
         }
     }
 
     /// The words that put a command where the node lives.
     pub(super) fn enter(&self, node: &str) -> Vec<String> {
         match self {
-            Self::Proxy { .. } => Vec::new(),
+            Self::Proxy { .. } | Self::Direct { .. } => Vec::new(),
             Self::Namespaces(namespaces) => namespaces.enter(node),
         }
     }
@@ -84,6 +103,7 @@ impl Network {
         match self {
             Self::Proxy { proxy, .. } => Ok(proxy.change(from, to, |faults| faults.cut = true)?),
             Self::Namespaces(namespaces) => namespaces.cut_one_way(from, to),
+            Self::Direct { .. } => Err(unbreakable()),
         }
     }
 
@@ -92,6 +112,7 @@ impl Network {
         match self {
             Self::Proxy { proxy, .. } => Ok(proxy.change("*", "*", |faults| faults.cut = false)?),
             Self::Namespaces(namespaces) => namespaces.heal(),
+            Self::Direct { .. } => Err(unbreakable()),
         }
     }
 
@@ -107,6 +128,7 @@ impl Network {
                 namespaces.limit(one, bits_per_second)?;
                 namespaces.limit(other, bits_per_second)
             }
+            Self::Direct { .. } => Err(unbreakable()),
         }
     }
 
@@ -120,6 +142,7 @@ impl Network {
         match self {
             Self::Proxy { proxy, .. } => Ok(proxy.change(from, to, change)?),
             Self::Namespaces(_) => Err("namespaces only cut and limit".into()),
+            Self::Direct { .. } => Err(unbreakable()),
         }
     }
 
@@ -131,7 +154,15 @@ impl Network {
                 .iter()
                 .find(|shown| shown.from == from && shown.to == to)
                 .map(|shown| shown.counters.bytes),
-            Self::Namespaces(_) => None,
+            Self::Namespaces(_) | Self::Direct { .. } => None,
+        }
+    }
+
+    /// The proxy, if there is one.
+    pub fn proxy(&self) -> Option<&Proxy> {
+        match self {
+            Self::Proxy { proxy, .. } => Some(proxy),
+            Self::Namespaces(_) | Self::Direct { .. } => None,
         }
     }
 }
@@ -142,6 +173,10 @@ fn route<'a>(proxy: &'a Proxy, node: &str) -> Result<&'a Route, Failure> {
         .iter()
         .find(|route| route.node == node)
         .ok_or_else(|| unknown(node))
+}
+
+fn unbreakable() -> Failure {
+    "there is nothing between these nodes that could be broken".into()
 }
 
 fn unknown(node: &str) -> Failure {

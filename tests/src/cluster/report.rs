@@ -67,7 +67,8 @@ impl Report {
 }
 
 impl Figure {
-    fn is_within(&self) -> bool {
+    /// Whether the bound, if there is one, was kept.
+    pub fn is_within(&self) -> bool {
         self.max.is_none_or(|max| self.value <= max)
     }
 }

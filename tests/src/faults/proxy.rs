@@ -12,6 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::lateness::Lateness;
 use super::link::{Counters, Faults, Link};
 
 /// What the kernel is asked to hold of packets that were not read yet.
@@ -64,6 +65,7 @@ struct State {
     link: Link,
     waiting: BinaryHeap<Reverse<Waiting>>,
     count: u64,
+    lateness: Lateness,
 }
 
 /// A packet that leaves later. Ordered by time, then by arrival.
@@ -102,6 +104,7 @@ impl Proxy {
                         link: Link::new(seed),
                         waiting: BinaryHeap::new(),
                         count: 0,
+                        lateness: Lateness::default(),
                     }),
                     changed: Notify::new(),
                 });
@@ -197,6 +200,16 @@ impl Proxy {
             .collect()
     }
 
+    /// How much later than due delayed packets left since the last call, in all directions: what this
+    /// machine adds to the delays that it emulates.
+    pub fn take_lateness(&self) -> Lateness {
+        let mut all = Lateness::default();
+        for direction in self.directions.values() {
+            all.add(&std::mem::take(&mut direction.state().lateness));
+        }
+        all
+    }
+
     /// Packets from addresses that belong to no node; they are dropped.
     pub fn strangers(&self) -> u64 {
         self.strangers.load(Ordering::Relaxed)
@@ -284,6 +297,7 @@ impl Direction {
                 return Some(next.at);
             }
             if let Some(Reverse(due)) = state.waiting.pop() {
+                state.lateness.note(now - due.at);
                 due.exit.send(&due.bytes);
             }
         }
