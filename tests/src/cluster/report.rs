@@ -64,6 +64,13 @@ impl Report {
     pub fn is_good(&self) -> bool {
         self.problems.is_empty() && self.figures.iter().all(Figure::is_within)
     }
+
+    /// Whether all that was missed is an age of milliseconds, which a machine that did something else
+    /// for a moment misses too. Nothing that is lost, doubled or late by seconds is forgiven by it.
+    pub fn missed_ages_only(&self) -> bool {
+        let mut missed = self.figures.iter().filter(|figure| !figure.is_within());
+        self.problems.is_empty() && !self.is_good() && missed.all(|figure| figure.unit == "ms")
+    }
 }
 
 impl Figure {
@@ -98,5 +105,26 @@ impl fmt::Display for Report {
             write!(f, "\n    PROBLEM: {problem}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Report;
+    use std::time::Duration;
+
+    #[test]
+    fn only_milliseconds_may_be_the_machine() {
+        let mut report = Report::default();
+        report.figure("age", 10.0, "ms", Some(16.0));
+        assert!(report.is_good() && !report.missed_ages_only());
+        report.figure("age during", 17.0, "ms", Some(16.0));
+        assert!(!report.is_good() && report.missed_ages_only());
+        let mut late = report.clone();
+        late.seconds("gone after", Duration::from_secs(6), Some(5.0));
+        assert!(!late.missed_ages_only());
+        let mut lost = report;
+        lost.expect(false, || "a message is missing".into());
+        assert!(!lost.missed_ages_only());
     }
 }
