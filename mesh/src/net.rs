@@ -14,6 +14,7 @@ mod framing;
 mod inbox;
 mod peer;
 mod tls;
+mod traffic;
 mod view;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use self::carriage::{
 use self::driver::{Client, Driver, Engine, Leave};
 use self::endpoint::Bound;
 pub use self::tls::{Identity, IdentityError};
+pub use self::traffic::{Traffic, Volume};
 pub use self::view::{LinkStats, RoomCount, UserEntry, View};
 use crate::proto::{Config, Core, Event, Local, NodeName, Time};
 

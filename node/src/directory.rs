@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cursormesh_mesh::net::View;
 use cursormesh_mesh::proto::{MemberId, NodeName, Overview, PeerOverview, RoomName, SeedOverview};
-use cursormesh_web::cluster::{self, NodeSummary, RoomSummary};
+use cursormesh_web::cluster::{self, NearNode, NodeSummary, RoomSummary};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -16,6 +16,7 @@ use crate::bridge::{self, Dropped};
 use crate::config::{NodeConfig, SeedName};
 use crate::discovery::Unresolved;
 use crate::metrics;
+use crate::nearest;
 
 /// For so long after its start a node that knows of others but is not in touch with all of them is not
 /// ready: its first clients would see an empty cluster, or be heard by a part of it.
@@ -59,6 +60,11 @@ impl Directory {
     pub(crate) fn started(&self, view: Arc<View>) {
         // A second view is impossible: a node starts its mesh once.
         let _ = self.view.set(view);
+    }
+
+    /// Where browsers reach a node; `None` where nobody said.
+    fn url(&self, node: &str) -> Option<String> {
+        self.urls.get(node).cloned()
     }
 
     /// The node shuts down.
@@ -117,7 +123,7 @@ impl cluster::Directory for Directory {
         let summary = |node: &str, region: &str| NodeSummary {
             node: node.to_owned(),
             region: region.to_owned(),
-            url: self.urls.get(node).cloned(),
+            url: self.url(node),
         };
         let mut nodes = vec![summary(&self.node, &self.region)];
         let Some(view) = self.view.get() else {
@@ -129,9 +135,37 @@ impl cluster::Directory for Directory {
             .iter()
             .filter(|peer| peer.linked || peer.visible)
             .collect();
-        peers.sort_by_key(|peer| (peer.rtt.unwrap_or(Duration::MAX), &peer.node));
+        nearest::sort(&mut peers, &self.region);
         let peers = peers.iter();
         nodes.extend(peers.map(|peer| summary(peer.node.as_str(), &peer.region)));
+        nodes
+    }
+
+    fn nearest(&self) -> Vec<NearNode> {
+        let mut nodes = Vec::new();
+        if !self.leaving.load(Ordering::Relaxed) {
+            nodes.extend(self.url(&self.node).map(|url| NearNode {
+                node: self.node.clone(),
+                region: self.region.clone(),
+                url,
+                rtt: None,
+            }));
+        }
+        let Some(view) = self.view.get() else {
+            return nodes;
+        };
+        let overview = view.overview();
+        let stay = overview.peers.iter().filter(|peer| nearest::stays(peer));
+        let mut peers: Vec<&PeerOverview> = stay.collect();
+        nearest::sort(&mut peers, &self.region);
+        nodes.extend(peers.iter().filter_map(|peer| {
+            Some(NearNode {
+                node: peer.node.to_string(),
+                region: peer.region.clone(),
+                url: self.url(peer.node.as_str())?,
+                rtt: peer.rtt,
+            })
+        }));
         nodes
     }
 

@@ -16,3 +16,4 @@ mod bridge;
 mod carriage;
 mod directory;
 mod metrics;
+mod nearest;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use cursormesh_mesh::net::{LinkStats, View};
+use cursormesh_mesh::net::{LinkStats, Traffic, View, Volume};
 use cursormesh_mesh::proto::Overview;
 
 use crate::bridge::Dropped;
@@ -61,6 +61,7 @@ pub(crate) fn render(view: &View, dropped: &Dropped, uptime: Duration) -> String
     );
     nodes(&mut page, &overview);
     links(&mut page, &view.links());
+    traffic(&mut page, &overview.region, &view.traffic());
     page.head(
         "cursormesh_bridge_dropped_total",
         "counter",
@@ -172,7 +173,7 @@ fn links(page: &mut Page, links: &[LinkStats]) {
             link.rtt.as_secs_f64(),
         );
     }
-    let table: [LinkMetric; 17] = [
+    let table: [LinkMetric; 13] = [
         (
             "cursormesh_link_packets_sent_total",
             "counter",
@@ -202,30 +203,6 @@ fn links(page: &mut Page, links: &[LinkStats]) {
             "gauge",
             "Largest UDP payload that the path is known to carry.",
             |link| u64::from(link.mtu),
-        ),
-        (
-            "cursormesh_link_udp_sent_total",
-            "counter",
-            "UDP payloads sent on the live link.",
-            |link| link.udp_tx_datagrams,
-        ),
-        (
-            "cursormesh_link_udp_received_total",
-            "counter",
-            "UDP payloads received on the live link.",
-            |link| link.udp_rx_datagrams,
-        ),
-        (
-            "cursormesh_link_sent_bytes_total",
-            "counter",
-            "Bytes of UDP payloads sent on the live link.",
-            |link| link.udp_tx_bytes,
-        ),
-        (
-            "cursormesh_link_received_bytes_total",
-            "counter",
-            "Bytes of UDP payloads received on the live link.",
-            |link| link.udp_rx_bytes,
         ),
         (
             "cursormesh_link_datagrams_sent_total",
@@ -281,6 +258,68 @@ fn links(page: &mut Page, links: &[LinkStats]) {
         for (peer, link) in &newest {
             page.sample(name, &[("peer", peer)], value(link));
         }
+    }
+}
+
+/// Name after its prefix, help, and where the value is.
+type VolumeMetric = (&'static str, &'static str, fn(&Volume) -> u64);
+
+/// What went over the network, as sums that outlive the connections.
+fn traffic(page: &mut Page, own: &str, traffic: &Traffic) {
+    let links: [VolumeMetric; 4] = [
+        (
+            "cursormesh_link_sent_bytes_total",
+            "Bytes of UDP payloads sent to the peer, on all connections with it.",
+            |volume| volume.sent_bytes,
+        ),
+        (
+            "cursormesh_link_received_bytes_total",
+            "Bytes of UDP payloads received from the peer, on all connections with it.",
+            |volume| volume.received_bytes,
+        ),
+        (
+            "cursormesh_link_udp_sent_total",
+            "UDP payloads sent to the peer, on all connections with it.",
+            |volume| volume.sent,
+        ),
+        (
+            "cursormesh_link_udp_received_total",
+            "UDP payloads received from the peer, on all connections with it.",
+            |volume| volume.received,
+        ),
+    ];
+    for (name, help, value) in links {
+        page.head(name, "counter", help);
+        for (peer, region, volume) in &traffic.peers {
+            let labels = [("peer", peer.as_str()), ("region", region)];
+            page.sample(name, &labels, value(volume));
+        }
+    }
+    page.head(
+        "cursormesh_region_sent_bytes_total",
+        "counter",
+        "Bytes of UDP payloads that this node sent to peers, by its region and theirs.",
+    );
+    for (region, volume) in &traffic.regions {
+        let labels = [("from", own), ("to", region)];
+        page.sample(
+            "cursormesh_region_sent_bytes_total",
+            &labels,
+            volume.sent_bytes,
+        );
+    }
+    page.head(
+        "cursormesh_region_received_bytes_total",
+        "counter",
+        "Bytes of UDP payloads that this node received from peers, by their region and its own.",
+    );
+    for (region, volume) in &traffic.regions {
+        let labels = [("from", region.as_str()), ("to", own)];
+        page.sample(
+            "cursormesh_region_received_bytes_total",
+            &labels,
+            volume.received_bytes,
+        );
     }
 }
 

@@ -261,6 +261,12 @@ export interface ConnectOptions {
      * member. Defaults to `true`.
      */
     persist?: boolean;
+    /**
+     * Finds the nearest node: measures the round trip to one node of each region, moves there if that one
+     * is much nearer, and goes to the nearest that is left when a node is lost. `false`: stays where it
+     * is, and goes where the cluster says. Defaults to `true`.
+     */
+    nearest?: boolean;
     /** Stands in for parts of the browser: tests, other runtimes. */
     environment?: Partial<Environment>;
 }
@@ -299,7 +305,7 @@ export interface Environment {
     frame(fn: () => void): (() => void) | null;
     /** A WebSocket. May throw. */
     webSocket(url: string, protocols: string[]): WebSocketLike;
-    /** For SockJS. */
+    /** For SockJS, and to measure how near nodes are. */
     fetch(url: string, init: RequestInit): Promise<Response>;
     /** Survives a reload, private to the tab; `null` where there is none. May throw. */
     storage: {

@@ -53,6 +53,14 @@ pub(crate) static CLIENT_FALLBACK: Asset = Asset {
     tag: LazyLock::new(|| tag(CLIENT_FALLBACK.body)),
 };
 
+/// The part of the client that finds the nearest node, loaded once it is connected.
+pub(crate) static CLIENT_NEAREST: Asset = Asset {
+    body: include_str!("../dist/cursormesh-nearest.mjs"),
+    content_type: SCRIPT,
+    shared: true,
+    tag: LazyLock::new(|| tag(CLIENT_NEAREST.body)),
+};
+
 impl Asset {
     /// The file, or 304 if the browser says that it has it.
     pub(crate) fn serve(&self, if_none_match: Option<&HeaderValue>) -> Reply {

@@ -176,6 +176,19 @@ pub struct NodeSummary {
     pub url: Option<String>,
 }
 
+/// A node that browsers may go to, as `/v1/nodes` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NearNode {
+    /// Its name.
+    pub node: String,
+    /// Where it runs.
+    pub region: String,
+    /// The address of its `/v1`.
+    pub url: String,
+    /// The round trip from this node to it; `None` for this node itself and where it is not known.
+    pub rtt: Option<Duration>,
+}
+
 /// A room in a listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoomSummary {
@@ -253,6 +266,11 @@ pub trait Directory: Send + Sync + 'static {
     }
     /// This node first, then the other nodes that are there, nearest first.
     fn nodes(&self) -> Vec<NodeSummary>;
+    /// The nodes that a browser may go to, nearest first: those that are alive, stay, and have an
+    /// address that is known.
+    fn nearest(&self) -> Vec<NearNode> {
+        Vec::new()
+    }
     /// How many members a room has; constant time.
     fn count(&self, room: &str) -> usize;
     /// The mesh as this node sees it, as a JSON object.

@@ -22,6 +22,7 @@ pub mod server;
 
 mod admin;
 mod assets;
+mod nodes;
 mod protocol;
 mod routes;
 mod session;

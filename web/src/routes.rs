@@ -18,12 +18,13 @@ use warp::{Buf, Filter, Stream};
 
 use crate::cluster::Directory;
 use crate::hub::Hub;
+use crate::nodes::Listing;
 use crate::protocol;
 use crate::session::dialect::Dialect;
 use crate::sockjs::answer::{Call, Endpoint, Outcome};
 use crate::websocket::poller::{Arrival, Pollers};
 use crate::websocket::upgrade::{self, UpgradeError};
-use crate::{admin, assets};
+use crate::{admin, assets, nodes};
 
 /// Where a request came from, and its share of the connection limit.
 #[derive(Debug, Clone)]
@@ -41,6 +42,7 @@ pub(crate) struct Context {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) pollers: Arc<Pollers>,
     pub(crate) sockjs: Arc<Endpoint>,
+    pub(crate) listing: Arc<Listing>,
     /// Turns true when the node stops.
     pub(crate) shutdown: watch::Receiver<bool>,
 }
@@ -67,6 +69,9 @@ pub(crate) fn routes(
     let client_fallback = warp::path!("cursormesh-sockjs.mjs")
         .and(request(&context))
         .map(|request: Request| request.file(&assets::CLIENT_FALLBACK));
+    let client_nearest = warp::path!("cursormesh-nearest.mjs")
+        .and(request(&context))
+        .map(|request: Request| request.file(&assets::CLIENT_NEAREST));
     let healthz = warp::path!("healthz")
         .and(request(&context))
         .map(|request: Request| request.read(|_| text(StatusCode::OK, "ok\n")));
@@ -116,6 +121,9 @@ pub(crate) fn routes(
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<Origin>())
         .map(v1);
+    let nodes = warp::path!("v1" / "nodes")
+        .and(request(&context))
+        .map(|request: Request| request.query(nodes::nodes));
     let nothing =
         warp::any().map(|| text(StatusCode::NOT_FOUND, "There is nothing at this address.\n"));
 
@@ -124,6 +132,8 @@ pub(crate) fn routes(
         .or(websocket)
         .unify()
         .or(v1)
+        .unify()
+        .or(nodes)
         .unify()
         .or(healthz)
         .unify()
@@ -144,6 +154,8 @@ pub(crate) fn routes(
         .or(client_module)
         .unify()
         .or(client_fallback)
+        .unify()
+        .or(client_nearest)
         .unify()
         .or(nothing)
         .unify()

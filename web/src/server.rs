@@ -144,6 +144,7 @@ impl Server {
             directory,
             pollers: pollers.clone(),
             sockjs: sockjs.clone(),
+            listing: Arc::default(),
             shutdown: stopping.clone(),
         };
         let routes = routes::routes(context);

@@ -24,7 +24,25 @@ const FRAMES_PER_WRITE: usize = 4;
 struct Route {
     stream: SendStream,
     /// The bulk connection; `None` while the live connection has to do.
-    connection: Option<Connection>,
+    connection: Option<Dialled>,
+}
+
+/// A connection that is closed with whoever used it.
+#[derive(Debug)]
+struct Dialled(Connection);
+
+impl Dialled {
+    fn close(&self, reason: &str) {
+        self.0.close(close_code(CloseCode::Lost), reason.as_bytes());
+    }
+}
+
+impl Drop for Dialled {
+    fn drop(&mut self) {
+        if self.0.close_reason().is_none() {
+            self.close("the link ended");
+        }
+    }
 }
 
 /// Writes the bulk frames of one link until the link ends.
@@ -90,10 +108,12 @@ async fn send(
 }
 
 async fn find_route(link: &LinkContext, dialer: &Dialer) -> Option<Route> {
-    if let Ok((connection, _)) = dialer
+    let dialled = dialer
         .connect(link.addr, Kind::Bulk, Some(&link.peer))
         .await
-        && let Ok(stream) = open(&connection, Lane::Bulk).await
+        .map(|(connection, _)| Dialled(connection));
+    if let Ok(connection) = dialled
+        && let Ok(stream) = open(&connection.0, Lane::Bulk).await
     {
         debug!("bulk connection up");
         link.view
@@ -120,7 +140,7 @@ async fn find_route(link: &LinkContext, dialer: &Dialer) -> Option<Route> {
 fn end(route: Option<Route>, reason: &str) {
     let Some(mut route) = route else { return };
     match route.connection {
-        Some(connection) => connection.close(close_code(CloseCode::Lost), reason.as_bytes()),
+        Some(connection) => connection.close(reason),
         None => {
             // Fails only if the connection is gone, and the stream with it.
             let _ = route.stream.finish();

@@ -66,7 +66,7 @@ impl Dialer {
     }
 }
 
-/// See [`Dialer::connect`].
+/// See [`Dialer::connect`]. Whoever gets the connection closes it in the end: dropping it is not enough.
 pub(super) async fn connect(
     gate: &Gate,
     addr: SocketAddr,
@@ -92,7 +92,10 @@ pub(super) async fn connect(
         }
     };
     match gate.judge(&connection, expected) {
-        Ok((peer, _)) => Ok((connection, peer)),
+        Ok((peer, _)) => {
+            gate.view.meter().watch(&peer, &connection);
+            Ok((connection, peer))
+        }
         Err(refusal) => Err(Failure {
             reason: refusal.reason.clone(),
             refused: refuse(gate, &connection, refusal),

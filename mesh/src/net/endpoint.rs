@@ -288,7 +288,11 @@ async fn handshake(gate: &Gate, incoming: Incoming) -> Result<Report, Option<Rep
             return Err(failed(describe(&error), is_fault(&error)));
         }
     };
-    match gate.judge(&connection, None) {
+    let judged = gate.judge(&connection, None);
+    if let Ok((peer, _)) = &judged {
+        gate.view.meter().watch(peer, &connection);
+    }
+    match judged {
         Ok((peer, Kind::Live)) => Ok(Report::LiveUp {
             connection,
             peer,

@@ -191,6 +191,28 @@ impl Node {
     }
 }
 
+/// What an overview says of a linked node.
+fn peer(node: &str, region: &str) -> PeerOverview {
+    PeerOverview {
+        node: name(node),
+        region: region.to_owned(),
+        boot: 1,
+        addr: None,
+        alive: true,
+        linked: true,
+        rtt: None,
+        relay: None,
+        visible: true,
+        hidden_because: String::new(),
+        applied: 0,
+        rows: 0,
+        rooms: Vec::new(),
+        room_count: 0,
+        evidence_age: None,
+        refused: None,
+    }
+}
+
 /// Two linked nodes of one cluster and the number each gave to the link; the first one dialled.
 async fn pair() -> ((Node, ConnId), (Node, ConnId)) {
     let ca = Ca::new();
@@ -473,6 +495,54 @@ async fn bulk_frames_go_over_a_connection_of_their_own() {
     assert_eq!(a.frame(at_a, Lane::Bulk).await.len(), 300_000);
     assert_eq!(b.counter("mesh_bulk_connections_total"), 1);
     assert!(b.mesh.view().links()[0].udp_tx_bytes < 100_000);
+}
+
+#[tokio::test]
+async fn bytes_are_summed_per_peer_and_region_and_never_fall() {
+    let ca = Ca::new();
+    let mut a = Node::start(&ca.bundle("a", "test"));
+    let mut b = Node::start(&ca.bundle("b", "test"));
+    *a.peers.lock().unwrap() = vec![peer("b", "eu")];
+    let view = a.mesh.view();
+    let mut last = Volume::default();
+    for round in 1..=3 {
+        a.dial(b.addr(), Some("b"));
+        let at_a = a.connected().await.0;
+        let at_b = b.connected().await.0;
+        // The live connection, and a bulk one in each direction.
+        a.send(at_a, Lane::Bulk, vec![1; 100_000]);
+        assert_eq!(b.frame(at_b, Lane::Bulk).await.len(), 100_000);
+        b.send(at_b, Lane::Bulk, vec![2; 200_000]);
+        assert_eq!(a.frame(at_a, Lane::Bulk).await.len(), 200_000);
+        a.act(Output::Close {
+            conn: at_a,
+            code: CloseCode::Superseded,
+            reason: "the test".into(),
+        });
+        a.disconnected().await;
+        b.disconnected().await;
+        eventually("the region is known", || {
+            view.traffic()
+                .peers
+                .iter()
+                .any(|(_, region, _)| region == "eu")
+        })
+        .await;
+        let traffic = view.traffic();
+        let (node, _, volume) = &traffic.peers[0];
+        assert_eq!((traffic.peers.len(), node.as_str()), (1, "b"));
+        assert_eq!(traffic.regions, [("eu".to_owned(), *volume)]);
+        assert!(volume.sent_bytes >= round * 100_000 && volume.received_bytes >= round * 200_000);
+        assert!(volume.sent > last.sent && volume.received > last.received);
+        last = *volume;
+    }
+    a.peers.lock().unwrap().clear();
+    eventually("the peer is forgotten", || view.traffic().peers.is_empty()).await;
+    let [(region, volume)] = &view.traffic().regions[..] else {
+        panic!("the region's sum stays");
+    };
+    assert_eq!(region, "eu");
+    assert!(volume.sent_bytes >= last.sent_bytes && volume.received_bytes >= last.received_bytes);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use dashmap::{DashMap, DashSet};
 
+use super::traffic::{Meter, Traffic};
 use crate::proto::event::{Member, User};
 use crate::proto::{ConnId, Event, MemberId, NodeName, Overview, RoomName};
 
@@ -25,6 +26,7 @@ pub struct View {
     asked: AtomicBool,
     links: RwLock<BTreeMap<ConnId, LinkProbe>>,
     counters: Counters,
+    meter: Arc<Meter>,
 }
 
 /// A room and how many members it has.
@@ -110,6 +112,7 @@ impl View {
             asked: AtomicBool::new(false),
             links: RwLock::new(BTreeMap::new()),
             counters: Counters::default(),
+            meter: Arc::default(),
         }
     }
 
@@ -239,6 +242,16 @@ impl View {
             .collect()
     }
 
+    /// What went to and from each peer and each region since start, over connections of all kinds that
+    /// passed the handshake. Sums of regions only rise; a peer's end when it is forgotten.
+    pub fn traffic(&self) -> Traffic {
+        self.meter.traffic(&self.last_overview())
+    }
+
+    pub(super) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
     /// Counters of this half since start: metric name (Prometheus, without prefix), help, value.
     /// Those of the other half are in [`Overview::counters`].
     pub fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
@@ -304,6 +317,8 @@ impl View {
     }
 
     pub(super) fn set_overview(&self, overview: Overview) {
+        // Peers that are forgotten are so here too, whether anybody asks for the sums or not.
+        self.meter.traffic(&overview);
         *self
             .overview
             .write()
@@ -325,6 +340,7 @@ impl View {
     }
 
     pub(super) fn clear_links(&self) {
+        self.meter.close();
         self.links
             .write()
             .unwrap_or_else(PoisonError::into_inner)

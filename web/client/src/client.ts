@@ -4,6 +4,7 @@ import { Emitter } from "./emitter";
 import { browserEnvironment } from "./environment";
 import { decodeCursors } from "./frames";
 import type { Link } from "./link";
+import type { LookAround } from "./nearest";
 import { Nodes, endpoint } from "./nodes";
 import type { Limits, RoomMessage, ServerMessage } from "./protocol";
 import { ResumeStore, type Resume } from "./resume";
@@ -32,7 +33,12 @@ export class ClientCore implements Client, Host {
   #lost = false;
   readonly #unwatch: () => void;
 
-  constructor(options: ConnectOptions, defaultUrl: string | null, loadSockjs: () => Promise<OpenSocket>) {
+  constructor(
+    options: ConnectOptions,
+    defaultUrl: string | null,
+    loadSockjs: () => Promise<OpenSocket>,
+    loadNearest: () => Promise<LookAround>,
+  ) {
     this.env = { ...browserEnvironment(), ...options.environment };
     const given = options.urls ?? (options.url === undefined ? [] : [options.url]);
     const urls = given.length > 0 ? given : defaultUrl === null ? [] : [defaultUrl];
@@ -51,6 +57,7 @@ export class ClientCore implements Client, Host {
         token: options.token ?? null,
         json: options.json ?? false,
         loadSockjs,
+        loadNearest: options.nearest === false ? null : loadNearest,
       },
       {
         status: (status) => this.#status(status),

@@ -3,6 +3,7 @@ import { wait_ms } from "./backoff";
 import { verdict } from "./closing";
 import { Ladder, SHORT_LIVED_MS, type Lifetime } from "./ladder";
 import { GIVEN_UP, Link } from "./link";
+import type { LookAround } from "./nearest";
 import type { Nodes } from "./nodes";
 import { SUBPROTOCOL, SUBPROTOCOL_JSON, assertNever, type ClientMessage, type ServerMessage, type Welcome } from "./protocol";
 import type { OpenSocket } from "./transport";
@@ -21,6 +22,11 @@ const TOKEN_MS = 10_000;
 const HANDOVER_MS = 5_000;
 /** A try that is younger than this is left alone when the network changes. */
 const RESTART_MS = 500;
+/** From the welcome to the look for nearer nodes, at least and at most: not all at once after a node was lost. */
+const LOOK_MS = 2_000;
+const LOOK_MS_MAX = 8_000;
+/** From one look to the next. */
+const LOOK_AGAIN_MS = 1_800_000;
 /** The first look for WebSocket after the network changed. */
 const UPGRADE_SOON_MS = 1_000;
 
@@ -31,6 +37,8 @@ export interface ConnectionSettings {
   json: boolean;
   /** Fetches the part of the client that speaks SockJS. */
   loadSockjs: () => Promise<OpenSocket>;
+  /** Fetches the part that finds the nearest node; `null` where nobody wants it. */
+  loadNearest: (() => Promise<LookAround>) | null;
 }
 
 export interface ConnectionHandlers {
@@ -66,7 +74,8 @@ export class Connection {
   /** Why there is no connection; `null` before the first failure and while there is one. */
   #reason: Ending | null = null;
   #done = false;
-  /** A WebSocket that is tried beside SockJS. */
+  #cancelLook = () => {};
+  /** A WebSocket that is tried beside SockJS, or to a nearer node. */
   #upgrade: { link: Link | null; cancel: () => void } | null = null;
   readonly #retiring = new Set<{ link: Link; cancel: () => void }>();
   readonly #unwatch: () => void;
@@ -199,6 +208,7 @@ export class Connection {
     this.settings.nodes.learn(welcome);
     this.#tell({ state: "connected", node: welcome.node, region: welcome.region, ...this.#how() });
     if (this.#ladder.wants_upgrade) this.#planUpgrade(this.#ladder.upgrade_ms());
+    this.#planLook(link, welcome.node, LOOK_MS + (LOOK_MS_MAX - LOOK_MS) * this.env.random());
     this.handlers.opened(welcome);
   }
 
@@ -245,7 +255,7 @@ export class Connection {
         this.#ladder.network_changed(this.#state.is === "open");
         this.#restart();
         this.#wake();
-        if (this.#upgrade && !this.#upgrade.link) this.#planUpgrade(UPGRADE_SOON_MS);
+        if (this.#ladder.wants_upgrade && this.#upgrade && !this.#upgrade.link) this.#planUpgrade(UPGRADE_SOON_MS);
         return;
       case "offline":
         return this.link?.probe(false);
@@ -275,22 +285,42 @@ export class Connection {
     this.#prepare();
   }
 
-  #planUpgrade(after_ms: number): void {
+  /** Which nodes are near, and whether to move to one. */
+  #planLook(link: Link, node: string, after_ms: number): void {
+    const { loadNearest, nodes } = this.settings;
+    this.#cancelLook();
+    if (!loadNearest) return;
+    this.#cancelLook = this.env.timer(() => {
+      loadNearest()
+        .then((look) => look(this.env, nodes.current, node))
+        .then(({ order, better }) => {
+          if (this.link !== link) return;
+          nodes.rank(order);
+          if (better && link.transport === "websocket") this.#planUpgrade(0, order[0]);
+        })
+        // Not to be had or not to be asked: the welcome's list has to do.
+        .catch(() => {});
+      this.#planLook(link, node, LOOK_AGAIN_MS);
+    }, after_ms);
+  }
+
+  /** `to`: the address of a nearer node, tried once. */
+  #planUpgrade(after_ms: number, to?: string): void {
     this.#upgrade?.cancel();
     const upgrade: { link: Link | null; cancel: () => void } = { link: null, cancel: () => {} };
     upgrade.cancel = this.env.timer(
-      () => this.#token((token) => this.#upgrade === upgrade && this.#tryUpgrade(upgrade, token), () => this.#upgradeFailed(upgrade)),
+      () => this.#token((token) => this.#upgrade === upgrade && this.#tryUpgrade(upgrade, token, to), () => this.#upgradeFailed(upgrade, to)),
       after_ms,
     );
     this.#upgrade = upgrade;
   }
 
-  /** A WebSocket beside SockJS takes over once it has lived longer than those that are cut. */
-  #tryUpgrade(upgrade: { link: Link | null; cancel: () => void }, token: string | null): void {
+  /** A WebSocket beside the link that is used takes over once it has lived longer than those that are cut. */
+  #tryUpgrade(upgrade: { link: Link | null; cancel: () => void }, token: string | null, to?: string): void {
     let adopted = false;
     const link: Link = new Link(
       this.env,
-      (events) => openWebSocket(this.env, this.settings.nodes.current, this.#protocol("websocket"), events),
+      (events) => openWebSocket(this.env, to ?? this.settings.nodes.current, this.#protocol("websocket"), events),
       hello(token),
       OPEN_MS,
       {
@@ -302,22 +332,24 @@ export class Connection {
             this.#upgrade = null;
             this.#ladder.upgraded();
             this.#retire(state.link);
+            if (to) this.settings.nodes.choose(to);
             this.handlers.lost();
             this.#opened(link, welcome);
           }, SHORT_LIVED_MS);
         },
         message: (message) => adopted && this.handlers.message(message),
         bytes: (bytes) => adopted && this.handlers.bytes(bytes),
-        ended: (ending, lifetime) => (adopted ? this.#retry(ending, lifetime) : this.#upgradeFailed(upgrade)),
+        ended: (ending, lifetime) => (adopted ? this.#retry(ending, lifetime) : this.#upgradeFailed(upgrade, to)),
       },
     );
     upgrade.link = link;
   }
 
-  #upgradeFailed(upgrade: { link: Link | null; cancel: () => void }): void {
+  #upgradeFailed(upgrade: { link: Link | null; cancel: () => void }, to?: string): void {
     if (this.#upgrade !== upgrade) return;
     upgrade.cancel();
-    this.#planUpgrade(this.#ladder.upgrade_ms());
+    this.#upgrade = null;
+    if (!to) this.#planUpgrade(this.#ladder.upgrade_ms());
   }
 
   /** The old link stays open, unheard, until its members have moved to the new one. */
@@ -332,6 +364,7 @@ export class Connection {
   }
 
   #dropOthers(): void {
+    this.#cancelLook();
     this.#upgrade?.cancel();
     this.#upgrade?.link?.drop(1000, "not needed");
     this.#upgrade = null;

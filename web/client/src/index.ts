@@ -14,7 +14,8 @@ const script = typeof document !== "undefined" && document.currentScript instanc
 export function connect(options: ConnectOptions = {}): Client {
   const here = script || (typeof location === "undefined" ? null : location.href);
   return new ClientCore(options, here === null ? null : new URL("/v1", here).href, () =>
-    // Built as a file of its own, beside this one.
+    // Built as files of their own, beside this one.
     import("./transport/sockjs").then(({ openSockjs }) => openSockjs),
+    () => import("./nearest").then(({ lookAround }) => lookAround),
   );
 }

@@ -24,6 +24,16 @@ export class Nodes {
     if (first !== undefined) this.#urls.push(first);
   }
 
+  /** `url` is the current one. */
+  choose(url: string): void {
+    this.#urls = [...new Set([url, ...this.#urls])];
+  }
+
+  /** `order` comes after the current one, nearest first. */
+  rank(order: readonly string[]): void {
+    this.#urls = [...new Set([this.current, ...order, ...this.#urls])];
+  }
+
   /** What the node just reached knows of its neighbours. */
   learn(welcome: Welcome): void {
     const others: string[] = [];

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import type { ConnectOptions, Environment, PageSignal, WebSocketLike } from "../src/api";
 import { ClientCore } from "../src/client";
 import { decodeCursors } from "../src/frames";
+import type { LookAround } from "../src/nearest";
 import type { ClientMessage, JoinedMessage, ServerMessage, WireMember, Welcome } from "../src/protocol";
 import type { OpenSocket } from "../src/transport";
 
@@ -190,6 +191,8 @@ export class World {
   alive = false;
   frames: (() => void)[] = [];
   sockjs: OpenSocket | null = null;
+  /** What a look for nearer nodes finds. */
+  nearest: LookAround | null = null;
   readonly #watchers = new Set<(signal: PageSignal) => void>();
 
   constructor(readonly clock = new Clock()) {}
@@ -229,6 +232,9 @@ export class World {
     return new ClientCore({ environment: this.environment, url: "http://n1.test", ...options }, null, async () => {
       if (!this.sockjs) throw new Error("SockJS is not here");
       return this.sockjs;
+    }, async () => {
+      if (!this.nearest) throw new Error("nearest is not here");
+      return this.nearest;
     });
   }
 

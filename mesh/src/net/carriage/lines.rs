@@ -66,7 +66,9 @@ impl Carriage {
         debug!(node = %self.node, peer = %hop.node, "a connection for requests is up");
         add(&self.counters().carry_connections);
         let slots = Arc::new(Semaphore::new(STREAMS_MAX.into()));
-        let slot = self.permit(&slots, 1)?;
+        let slot = self.permit(&slots, 1).inspect_err(|_| {
+            connection.close(close_code(CloseCode::Lost), b"too many requests at once");
+        })?;
         let up = Up {
             connection: connection.clone(),
             slots,

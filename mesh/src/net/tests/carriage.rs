@@ -66,22 +66,9 @@ async fn asking() -> (Node, Carrier, Node, mpsc::Receiver<Request>) {
 /// What an overview says of a node that `relay` leads to.
 fn behind(relay: &str, node: &str) -> PeerOverview {
     PeerOverview {
-        node: name(node),
-        region: String::new(),
-        boot: 1,
-        addr: None,
-        alive: true,
         linked: false,
-        rtt: None,
         relay: Some(name(relay)),
-        visible: true,
-        hidden_because: String::new(),
-        applied: 0,
-        rows: 0,
-        rooms: Vec::new(),
-        room_count: 0,
-        evidence_age: None,
-        refused: None,
+        ..peer(node, "")
     }
 }
 
