@@ -608,6 +608,8 @@ fn three_nodes_that_start_at_once_find_each_other_without_any_certificate() {
         "cursormesh_mesh_nodes{state=\"up\"} 2",
         "cursormesh_link_rtt_seconds{peer=\"n2\"}",
         "cursormesh_link_packets_lost_total{peer=\"n3\"}",
+        "cursormesh_link_sent_bytes_total{peer=\"n3\",region=\"",
+        "cursormesh_region_received_bytes_total{from=\"",
         "process_resident_memory_bytes",
     ] {
         assert!(page.contains(expected), "{expected}: {page}");

@@ -120,3 +120,112 @@ async fn a_taken_port_leaves_nothing_running() {
     assert_eq!(cluster(&n1).await["peers"], Value::Array(Vec::new()));
     n1.stop().await;
 }
+
+/// The head and the body of what a node answers.
+async fn get(node: &Node, path: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(node.web_addrs()[0])
+        .await
+        .unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+/// A node in a region, with the addresses of `n1` to `n3` known.
+async fn placed(authority: &Authority, name: &str, region: &str, seeds: &[SocketAddr]) -> Node {
+    let mut config = config(authority, name, seeds);
+    config.region = region.to_owned();
+    let url = |node: &str| (node.to_owned(), format!("wss://{node}.example.org/v1"));
+    config.urls = ["n1", "n2", "n3"].map(url).into();
+    Node::start(config).await.unwrap()
+}
+
+/// Waits until `/v1/nodes` on `node` lists these.
+async fn listed_until(node: &Node, names: &[&str]) -> Value {
+    let begin = Instant::now();
+    loop {
+        let (_, body) = get(node, "/v1/nodes").await;
+        let listing: Value = serde_json::from_str(&body).unwrap();
+        let nodes = listing["nodes"].as_array().unwrap();
+        if nodes.iter().map(|node| &node["node"]).eq(names) {
+            return listing;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{listing:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_are_told_the_nodes_that_are_there_nearest_first() {
+    let authority = authority();
+    let n1 = placed(&authority, "n1", "eu", &[]).await;
+    let seeds = [n1.mesh_addr()];
+    let n2 = placed(&authority, "n2", "us", &seeds).await;
+    let n3 = placed(&authority, "n3", "eu", &seeds).await;
+    // Nobody knows how browsers reach this one.
+    let n4 = placed(&authority, "n4", "eu", &seeds).await;
+    let listing = listed_until(&n1, &["n1", "n3", "n2"]).await;
+    assert_eq!(listing["node"], "n1");
+    assert_eq!(listing["nodes"][0]["rtt_ms"], Value::Null);
+    assert_eq!(listing["nodes"][1]["region"], "eu");
+    assert_eq!(listing["nodes"][1]["url"], "wss://n3.example.org/v1");
+    assert!(listing["nodes"][1]["rtt_ms"].as_f64().unwrap() > 0.0);
+    listed_until(&n2, &["n2", "n1", "n3"]).await;
+    let (head, _) = get(&n4, "/v1/nodes").await;
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+    assert!(
+        head.contains("\r\naccess-control-allow-origin: *"),
+        "{head}"
+    );
+    assert!(head.contains("\r\ncache-control: no-store"), "{head}");
+
+    n3.stop().await;
+    listed_until(&n1, &["n1", "n2"]).await;
+    drop(n2);
+    listed_until(&n1, &["n1"]).await;
+    n4.stop().await;
+    n1.stop().await;
+}
+
+/// A metric's value; `None` where it is not there.
+async fn metric(node: &Node, series: &str) -> Option<u64> {
+    let (_, page) = get(node, "/metrics").await;
+    let value = page.lines().find_map(|line| line.strip_prefix(series))?;
+    Some(value.trim().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_between_nodes_and_regions_only_rise() {
+    const LINK: &str = "cursormesh_link_sent_bytes_total{peer=\"n2\",region=\"us\"}";
+    const SENT: &str = "cursormesh_region_sent_bytes_total{from=\"eu\",to=\"us\"}";
+    const RECEIVED: &str = "cursormesh_region_received_bytes_total{from=\"us\",to=\"eu\"}";
+    let authority = authority();
+    let n1 = placed(&authority, "n1", "eu", &[]).await;
+    let mut last = [0; 3];
+    for _ in 0..2 {
+        let n2 = placed(&authority, "n2", "us", &[n1.mesh_addr()]).await;
+        peer_until(&n1, |peer| peer["linked"] == true).await;
+        let begin = Instant::now();
+        loop {
+            let mut now = [0; 3];
+            for (value, series) in now.iter_mut().zip([LINK, SENT, RECEIVED]) {
+                *value = metric(&n1, series).await.unwrap_or(0);
+            }
+            assert!(now.iter().zip(last).all(|(now, last)| *now >= last));
+            // A handshake is more than that, and it is said again to each life of the peer.
+            if now.iter().zip(last).all(|(now, last)| *now >= last + 2_000) {
+                last = now;
+                break;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(20), "{now:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        drop(n2);
+        peer_until(&n1, |peer| peer["linked"] == false).await;
+    }
+    n1.stop().await;
+}

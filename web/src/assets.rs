@@ -30,7 +30,7 @@ pub(crate) static PAGE: Asset = Asset {
 };
 
 /// The client, for a script tag.
-pub(crate) static CLIENT: Asset = Asset {
+static CLIENT: Asset = Asset {
     body: include_str!("../dist/cursormesh.js"),
     content_type: SCRIPT,
     shared: true,
@@ -38,7 +38,7 @@ pub(crate) static CLIENT: Asset = Asset {
 };
 
 /// The client, as a module.
-pub(crate) static CLIENT_MODULE: Asset = Asset {
+static CLIENT_MODULE: Asset = Asset {
     body: include_str!("../dist/cursormesh.mjs"),
     content_type: SCRIPT,
     shared: true,
@@ -46,7 +46,7 @@ pub(crate) static CLIENT_MODULE: Asset = Asset {
 };
 
 /// The part of the client that is loaded only where WebSocket fails.
-pub(crate) static CLIENT_FALLBACK: Asset = Asset {
+static CLIENT_FALLBACK: Asset = Asset {
     body: include_str!("../dist/cursormesh-sockjs.mjs"),
     content_type: SCRIPT,
     shared: true,
@@ -54,12 +54,23 @@ pub(crate) static CLIENT_FALLBACK: Asset = Asset {
 };
 
 /// The part of the client that finds the nearest node, loaded once it is connected.
-pub(crate) static CLIENT_NEAREST: Asset = Asset {
+static CLIENT_NEAREST: Asset = Asset {
     body: include_str!("../dist/cursormesh-nearest.mjs"),
     content_type: SCRIPT,
     shared: true,
     tag: LazyLock::new(|| tag(CLIENT_NEAREST.body)),
 };
+
+/// A file of the client, by the path it is served at.
+pub(crate) fn client(path: &str) -> Option<&'static Asset> {
+    match path {
+        "/cursormesh.js" => Some(&CLIENT),
+        "/cursormesh.mjs" => Some(&CLIENT_MODULE),
+        "/cursormesh-sockjs.mjs" => Some(&CLIENT_FALLBACK),
+        "/cursormesh-nearest.mjs" => Some(&CLIENT_NEAREST),
+        _ => None,
+    }
+}
 
 impl Asset {
     /// The file, or 304 if the browser says that it has it.

@@ -60,18 +60,13 @@ pub(crate) fn routes(
     let page = warp::path::end()
         .and(request(&context))
         .map(|request: Request| request.file(&assets::PAGE));
-    let client = warp::path!("cursormesh.js")
+    // One filter for all of them: each `or` below costs compile time.
+    let client = warp::path::full()
+        .and_then(|path: FullPath| async move {
+            assets::client(path.as_str()).ok_or_else(warp::reject::not_found)
+        })
         .and(request(&context))
-        .map(|request: Request| request.file(&assets::CLIENT));
-    let client_module = warp::path!("cursormesh.mjs")
-        .and(request(&context))
-        .map(|request: Request| request.file(&assets::CLIENT_MODULE));
-    let client_fallback = warp::path!("cursormesh-sockjs.mjs")
-        .and(request(&context))
-        .map(|request: Request| request.file(&assets::CLIENT_FALLBACK));
-    let client_nearest = warp::path!("cursormesh-nearest.mjs")
-        .and(request(&context))
-        .map(|request: Request| request.file(&assets::CLIENT_NEAREST));
+        .map(|asset: &'static assets::Asset, request: Request| request.file(asset));
     let healthz = warp::path!("healthz")
         .and(request(&context))
         .map(|request: Request| request.read(|_| text(StatusCode::OK, "ok\n")));
@@ -150,12 +145,6 @@ pub(crate) fn routes(
         .or(api)
         .unify()
         .or(client)
-        .unify()
-        .or(client_module)
-        .unify()
-        .or(client_fallback)
-        .unify()
-        .or(client_nearest)
         .unify()
         .or(nothing)
         .unify()

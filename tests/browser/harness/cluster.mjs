@@ -27,10 +27,10 @@ for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.e
 /**
  * Runs `scenario` against a started cluster; a failure comes with the end of every node's log. `web`
  * holds keys of the configuration's table of that name; with `links` there is a wire to each node that
- * can be pulled out, and the cluster tells clients to come that way.
+ * can be pulled out, and the cluster tells clients to come that way. `regions` says where nodes are.
  */
-export async function withCluster(scenario, { web = {}, links = false } = {}) {
-  const cluster = await Cluster.prepare(["n1", "n2", "n3"], web, links);
+export async function withCluster(scenario, { web = {}, links = false, regions = {} } = {}) {
+  const cluster = await Cluster.prepare(["n1", "n2", "n3"], web, links, regions);
   try {
     await Promise.all(cluster.names.map((name) => cluster.start(name)));
     await cluster.whole();
@@ -136,7 +136,7 @@ class Cluster {
   #nodes = new Map();
 
   /** Chooses ports and writes the configuration; starts nothing. */
-  static async prepare(names, settings, links) {
+  static async prepare(names, settings, links, regions) {
     assert.ok(existsSync(BINARY), `${BINARY} is missing: run \`cargo build --workspace\`, or name another in CURSORMESH_BIN`);
     const cluster = new Cluster();
     cluster.#folder = mkdtempSync(path.join(os.tmpdir(), "cursormesh-browser-"));
@@ -147,6 +147,7 @@ class Cluster {
       const { web, mesh, link } = ports[index];
       cluster.#nodes.set(name, { web, link, log: path.join(cluster.#folder, `${name}.log`), child: null });
       config += `\n[[node]]\nname = "${name}"\nweb = "127.0.0.1:${web}"\nmesh = "127.0.0.1:${mesh}"\n`;
+      if (regions[name]) config += `region = "${regions[name]}"\n`;
       if (link) config += `url = "ws://127.0.0.1:${link.port}/v1"\n`;
     }
     writeFileSync(cluster.#config, config);

@@ -2,12 +2,14 @@
 
 import { once } from "node:events";
 import net from "node:net";
+import { Transform } from "node:stream";
 
 /** Forwards TCP connections from a port of its own to `port`, until told otherwise. */
 export class Link {
   #server;
   #pairs = new Set();
   #pulled = false;
+  #delay_ms = 0;
 
   static async open(port) {
     const link = new Link();
@@ -25,6 +27,11 @@ export class Link {
   pull() {
     this.#pulled = true;
     for (const pair of this.#pairs) pair.hush();
+  }
+
+  /** From now on every byte of new connections takes so long, each way. */
+  delay(ms) {
+    this.#delay_ms = ms;
   }
 
   /** Bytes pass again. Connections that were there go on, late, unless they are `dead`. */
@@ -50,19 +57,37 @@ export class Link {
   #forward(near, port) {
     near.setNoDelay(true);
     const far = net.connect({ port, host: "127.0.0.1", noDelay: true });
-    const pair = new Pair(near, far, () => this.#pairs.delete(pair));
+    const pair = new Pair(near, far, this.#delay_ms, () => this.#pairs.delete(pair));
     this.#pairs.add(pair);
     if (!this.#pulled) pair.pass();
   }
 }
 
+/** Holds what passes back for `ms`; what comes meanwhile is not held up by it. */
+function late(ms) {
+  const held = new Transform({
+    transform(chunk, _, done) {
+      setTimeout(() => {
+        if (!held.destroyed) held.push(chunk);
+      }, ms);
+      done();
+    },
+    flush(done) {
+      setTimeout(done, ms);
+    },
+  });
+  return held;
+}
+
 /** A connection, as the browser's end and the node's. */
 class Pair {
   #ends;
+  #delay_ms;
   #passes = false;
 
-  constructor(near, far, gone) {
+  constructor(near, far, delay_ms, gone) {
     this.#ends = [near, far];
+    this.#delay_ms = delay_ms;
     for (const [end, other] of [[near, far], [far, near]]) {
       end.on("error", () => {});
       end.on("close", () => {
@@ -77,8 +102,10 @@ class Pair {
     const [near, far] = this.#ends;
     if (this.#passes || near.destroyed || far.destroyed) return;
     this.#passes = true;
-    near.pipe(far);
-    far.pipe(near);
+    for (const [from, to] of [[near, far], [far, near]]) {
+      if (this.#delay_ms > 0) from.pipe(late(this.#delay_ms)).pipe(to);
+      else from.pipe(to);
+    }
   }
 
   hush() {
