@@ -76,7 +76,10 @@ function wrap() {
   const [, comment, body, exported] = /^(\/\*.*?\*\/\n)(.*)export\{(.*?)\};\n$/s.exec(text) ?? fail("cursormesh.mjs does not end with its exports");
   if (/\bimport\s*[{*"'\w]|import\.meta/.test(body)) fail("cursormesh.mjs imports something in a way that scripts cannot");
   const names = exported.split(",").map((one) => one.replace(/^(\S+) as (\S+)$/, "$2:$1")).join();
-  writeFileSync(join(out, "cursormesh.js"), `${comment}"use strict";var cursormesh=(()=>{${body}return{${names}}})();\n`);
+  // To a script from another origin its own address means nothing: `import` has to be given a whole one.
+  const whole = `let __at=typeof document<"u"&&document.currentScript?.src,__import=e=>import(__at?new URL(e,__at).href:e);`;
+  const script = body.replaceAll('import("./', '__import("./');
+  writeFileSync(join(out, "cursormesh.js"), `${comment}"use strict";var cursormesh=(()=>{${whole}${script}return{${names}}})();\n`);
   writeFileSync(join(out, "cursormesh.cjs"), `${comment}"use strict";${body}module.exports={__esModule:!0,${names}};\n`);
 }
 

@@ -118,7 +118,7 @@ pub(crate) fn routes(
         .map(v1);
     let nodes = warp::path!("v1" / "nodes")
         .and(request(&context))
-        .map(|request: Request| request.query(nodes::nodes));
+        .map(|request: Request| request.read(nodes::nodes));
     let nothing =
         warp::any().map(|| text(StatusCode::NOT_FOUND, "There is nothing at this address.\n"));
 

@@ -1022,6 +1022,11 @@ async fn head_is_get_without_a_body() {
     let node = node().await;
     for path in [
         "/",
+        "/cursormesh.js",
+        "/cursormesh.mjs",
+        "/cursormesh-sockjs.mjs",
+        "/cursormesh-nearest.mjs",
+        "/v1/nodes",
         "/healthz",
         "/readyz",
         "/metrics",
@@ -1105,7 +1110,7 @@ async fn unknown_paths_and_methods_are_refused_clearly() {
     for path in ["/nothing", "/ws/x", "/healthz/x", "/../etc/passwd"] {
         assert_eq!(get(node.addr, path).await.0, 404, "{path}");
     }
-    for path in ["/", "/healthz", "/api/rooms"] {
+    for path in ["/", "/healthz", "/v1/nodes", "/api/rooms"] {
         let (head, _) = http(node.addr, &format!("POST {path}")).await;
         assert_eq!(status(&head), 405, "{path}");
         assert!(head.contains("allow: GET, HEAD"), "{head}");
