@@ -29,8 +29,8 @@ pub struct Volume {
 /// What went between this node and others since it started.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// Each peer that is known or connected, by name: its region, empty until known, and its volume over
-    /// all connections with it, the live, bulk and carrying ones.
+    /// Each peer that has said its region and is not forgotten, by name: its region, and its volume over all
+    /// connections with it, the live, bulk and carrying ones.
     pub peers: Vec<(NodeName, String, Volume)>,
     /// The same by the peers' region, of peers that were forgotten too.
     pub regions: Vec<(String, Volume)>,
@@ -76,34 +76,32 @@ impl Meter {
         });
     }
 
-    /// The sums now. `overview` says the peers' regions, and which peers are still known.
+    /// The sums now. `overview` says the peers' regions.
     pub(super) fn traffic(&self, overview: &Overview) -> Traffic {
-        let known = |node: &NodeName| overview.peers.iter().find(|peer| peer.node == *node);
         let mut sums = self.sums();
-        let Sums { peers, regions } = &mut *sums;
-        let mut traffic = Traffic::default();
-        peers.retain(|node, peer| {
-            let known = known(node);
-            if let Some(overview) = known.filter(|overview| !overview.region.is_empty()) {
-                peer.region.clone_from(&overview.region);
-            }
-            let total = peer.total();
-            if !peer.region.is_empty() {
-                place(regions, &peer.region, total.since(peer.placed));
-                peer.placed = total;
-            }
-            if known.is_none() && peer.open.is_empty() {
-                return false;
-            }
-            let told = (node.clone(), peer.region.clone(), total);
-            traffic.peers.push(told);
-            true
+        sums.place(overview);
+        let peers = sums.peers.iter();
+        let known = peers.filter(|(_, peer)| !peer.region.is_empty());
+        Traffic {
+            peers: known
+                .map(|(node, peer)| (node.clone(), peer.region.clone(), peer.placed))
+                .collect(),
+            regions: sums
+                .regions
+                .iter()
+                .map(|(region, volume)| (region.clone(), *volume))
+                .collect(),
+        }
+    }
+
+    /// Forgets the peers that an overview made just now does not know any more; one that is connected is
+    /// about to be known.
+    pub(super) fn forget(&self, overview: &Overview) {
+        let mut sums = self.sums();
+        sums.place(overview);
+        sums.peers.retain(|node, peer| {
+            !peer.open.is_empty() || overview.peers.iter().any(|known| known.node == *node)
         });
-        traffic.regions = regions
-            .iter()
-            .map(|(region, volume)| (region.clone(), *volume))
-            .collect();
-        traffic
     }
 
     /// Lets go of all connections; what they carried stays counted.
@@ -128,6 +126,27 @@ impl Meter {
 
     fn sums(&self) -> MutexGuard<'_, Sums> {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sums {
+    /// Adds what went since the last time to the regions' sums.
+    fn place(&mut self, overview: &Overview) {
+        for known in &overview.peers {
+            if let Some(peer) = self.peers.get_mut(&known.node)
+                && !known.region.is_empty()
+            {
+                peer.region.clone_from(&known.region);
+            }
+        }
+        for peer in self.peers.values_mut() {
+            if peer.region.is_empty() {
+                continue;
+            }
+            let total = peer.total();
+            place(&mut self.regions, &peer.region, total.since(peer.placed));
+            peer.placed = total;
+        }
     }
 }
 

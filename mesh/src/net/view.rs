@@ -318,7 +318,7 @@ impl View {
 
     pub(super) fn set_overview(&self, overview: Overview) {
         // Peers that are forgotten are so here too, whether anybody asks for the sums or not.
-        self.meter.traffic(&overview);
+        self.meter.forget(&overview);
         *self
             .overview
             .write()
