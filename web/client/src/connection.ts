@@ -289,7 +289,7 @@ export class Connection {
   #planLook(link: Link, node: string, after_ms: number): void {
     const { loadNearest, nodes } = this.settings;
     this.#cancelLook();
-    if (!loadNearest) return;
+    if (!loadNearest || this.link !== link) return;
     this.#cancelLook = this.env.timer(() => {
       loadNearest()
         .then((look) => look(this.env, nodes.current, node))
