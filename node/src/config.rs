@@ -253,6 +253,12 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
+    /// Where browsers reach this node, as it tells the others; empty if it is not known.
+    pub fn public(&self) -> String {
+        let url = self.urls.get(self.node.as_str());
+        url.cloned().unwrap_or_default()
+    }
+
     /// One node on its own, without any file: name and cluster `dev`, browsers on both loopback
     /// addresses at port 7071, mesh on a free loopback port. `tls` is a bundle's text.
     /// `overrides` may change all of it.

@@ -114,12 +114,17 @@ impl cluster::Directory for Directory {
     }
 
     fn nodes(&self) -> Vec<NodeSummary> {
-        let summary = |node: &str, region: &str| NodeSummary {
+        // What this node's own file says of another goes before what that one says of itself.
+        let summary = |node: &str, region: &str, public: &str| NodeSummary {
             node: node.to_owned(),
             region: region.to_owned(),
-            url: self.urls.get(node).cloned(),
+            url: self
+                .urls
+                .get(node)
+                .cloned()
+                .or_else(|| (!public.is_empty()).then(|| public.to_owned())),
         };
-        let mut nodes = vec![summary(&self.node, &self.region)];
+        let mut nodes = vec![summary(&self.node, &self.region, "")];
         let Some(view) = self.view.get() else {
             return nodes;
         };
@@ -131,7 +136,7 @@ impl cluster::Directory for Directory {
             .collect();
         peers.sort_by_key(|peer| (peer.rtt.unwrap_or(Duration::MAX), &peer.node));
         let peers = peers.iter();
-        nodes.extend(peers.map(|peer| summary(peer.node.as_str(), &peer.region)));
+        nodes.extend(peers.map(|peer| summary(peer.node.as_str(), &peer.region, &peer.public)));
         nodes
     }
 
@@ -209,6 +214,8 @@ fn peer_json(peer: &PeerOverview) -> Value {
         "state": state(peer),
         "alive": peer.alive,
         "linked": peer.linked,
+        "protocol": peer.version,
+        "public": peer.public,
         "rtt_ms": peer.rtt.map(round_ms),
         "relay": peer.relay.as_ref().map(|relay| relay.as_str()),
         "visible": peer.visible,
@@ -276,6 +283,8 @@ mod tests {
             addr: Some("127.0.0.1:7172".parse().unwrap()),
             alive: true,
             linked: false,
+            version: Some(2),
+            public: "wss://n2.example.org/v1".to_owned(),
             rtt: Some(Duration::from_micros(1234)),
             relay: Some(name("n3")),
             visible: false,
@@ -291,6 +300,8 @@ mod tests {
         };
         let told = peer_json(&peer);
         assert_eq!(told["state"], "suspect");
+        assert_eq!(told["protocol"], 2);
+        assert_eq!(told["public"], "wss://n2.example.org/v1");
         assert_eq!(told["rtt_ms"], 1.23);
         assert_eq!(told["relay"], "n3");
         assert_eq!(told["hidden_because"], "no sign of life");

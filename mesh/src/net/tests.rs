@@ -17,6 +17,7 @@ use crate::proto::event::{CloseCode, Input, LeaveReason, Output};
 use crate::proto::wire::frame_bytes_max;
 use crate::proto::{
     ConnId, GRACE, Lane, MemberId, Overview, PeerOverview, RoomName, Rules, SNAPSHOT_PART_BYTES,
+    Versions,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -725,6 +726,8 @@ fn settings(identity: Identity, node: &str, cluster: &str, listen: SocketAddr) -
             seeds: Vec::new(),
             grace: GRACE,
             snapshot_part_bytes: SNAPSHOT_PART_BYTES,
+            public: String::new(),
+            versions: Versions::default(),
             rules: Rules::default(),
         },
         listen,

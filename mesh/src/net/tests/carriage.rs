@@ -72,6 +72,8 @@ fn behind(relay: &str, node: &str) -> PeerOverview {
         addr: None,
         alive: true,
         linked: false,
+        version: None,
+        public: String::new(),
         rtt: None,
         relay: Some(name(relay)),
         visible: true,
