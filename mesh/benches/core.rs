@@ -11,7 +11,7 @@ use cursormesh_mesh::proto::wire::{
 };
 use cursormesh_mesh::proto::{
     Config, ConnId, Core, GRACE, Input, Local, MemberId, NodeName, Output, RoomName, Rules,
-    SNAPSHOT_PART_BYTES, Time,
+    SNAPSHOT_PART_BYTES, Time, Versions,
 };
 use divan::{Bencher, black_box};
 
