@@ -397,9 +397,12 @@ fn example_frames() -> Vec<(v1::Frame, &'static str)> {
                 capabilities: 0,
                 your_boot: 128,
             }),
-            "HELLO",
+            "01010103646576026e31ac0201026575007f0000018338008001",
         ),
-        (v1::Frame::Members(vec![swim_member()]), "MEMBERS"),
+        (
+            v1::Frame::Members(vec![swim_member()]),
+            "021001026e32ac0201000a00000183380501",
+        ),
         (
             v1::Frame::Delta(v1::Delta {
                 owner: n1(),
@@ -407,7 +410,11 @@ fn example_frames() -> Vec<(v1::Frame, &'static str)> {
                 to: 4 + ops.len() as u64,
                 ops: ops.clone(),
             }),
-            "DELTA",
+            "03026e31ac02040b0700adadadadadadadadadadadadadadadad02056c6f626279017502\
+             c384d901027b7de80700010901adadadadadadadadadadadadadadadad040302adadadad\
+             adadadadadadadadadadadad056c6f62627903026e3203adadadadadadadadadadadadad\
+             adadad056c6f62627903010004056c6f62627905056c6f62627906026575010000000000\
+             00000000000000000000015001026e32dc0b",
         ),
         (
             v1::Frame::Digest(v1::Digest {
@@ -419,14 +426,14 @@ fn example_frames() -> Vec<(v1::Frame, &'static str)> {
                 }],
                 reply: true,
             }),
-            "DIGEST",
+            "0401026e31ac02c80103a01f01",
         ),
         (
             v1::Frame::Pull(v1::Pull {
                 owner: n1(),
                 have: 16_384,
             }),
-            "PULL",
+            "05026e31ac02808001",
         ),
         (
             v1::Frame::Snapshot(v1::Snapshot {
@@ -436,7 +443,7 @@ fn example_frames() -> Vec<(v1::Frame, &'static str)> {
                 parts: 2,
                 entries: vec![ops[4].clone()],
             }),
-            "SNAPSHOT",
+            "06026e31ac020901020104056c6f626279",
         ),
         (
             v1::Frame::Messages(v1::Messages {
@@ -456,9 +463,13 @@ fn example_frames() -> Vec<(v1::Frame, &'static str)> {
                     },
                 )],
             }),
-            "MESSAGES",
+            "07026e31ac02056c6f62627901040000060103adadadadadadadadadadadadadadadad01\
+             026869",
         ),
-        (pull.clone(), "MESSAGE_PULL"),
+        (
+            pull.clone(),
+            "08026e31ac02056c6f62627901ffffffffffffffffff0107",
+        ),
         (
             v1::Frame::Relay(v1::Relay {
                 origin: n1(),
@@ -466,14 +477,14 @@ fn example_frames() -> Vec<(v1::Frame, &'static str)> {
                 to: vec![v1::Node("n3".to_owned())],
                 inner: v1::Text(pull.encode()),
             }),
-            "RELAY",
+            "09026e31ac020101026e331808026e31ac02056c6f62627901ffffffffffffffffff0107",
         ),
         (
             v1::Frame::Bye(v1::Bye {
                 boot: 300,
                 linger_ms: 1_000,
             }),
-            "BYE",
+            "0aac02e807",
         ),
     ]
 }
@@ -505,14 +516,15 @@ fn example_datagrams() -> Vec<(v1::Datagram, &'static str)> {
                 }),
                 updates: Some(vec![swim_member()]),
             }),
-            "SWIM",
+            "20026e31ac0201000a000001833803026e32ac0201000a000001833802026e33ac020100\
+             0a0000018338c80001026e32ac0201000a00000183380501",
         ),
         (
             v1::Datagram::Swim(v1::Swim {
                 header: header(v1::SwimMessage::TurnUndead {}),
                 updates: None,
             }),
-            "SWIM_UNDEAD",
+            "20026e31ac0201000a000001833803026e32ac0201000a00000183380a",
         ),
         (
             v1::Datagram::Liveness(vec![v1::Liveness {
@@ -520,9 +532,9 @@ fn example_datagrams() -> Vec<(v1::Datagram, &'static str)> {
                 heartbeat: 300,
                 age_ms: 0,
             }]),
-            "LIVENESS",
+            "2101026e31ac02ac0200",
         ),
-        (cursors.clone(), "CURSORS"),
+        (cursors.clone(), "22ac02010902ac02ffff030000c03f000000c0"),
         (
             v1::Datagram::Relay(v1::Relay {
                 origin: n1(),
@@ -530,7 +542,7 @@ fn example_datagrams() -> Vec<(v1::Datagram, &'static str)> {
                 to: vec![v1::Node("n3".to_owned())],
                 inner: v1::Text(cursors.encode()),
             }),
-            "RELAY_DATAGRAM",
+            "23026e31ac020001026e331322ac02010902ac02ffff030000c03f000000c0",
         ),
     ]
 }
