@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use cursormesh_mesh::proto::event::{Cursor, Row, User};
 use cursormesh_mesh::proto::wire::{
-    CursorRecord, Datagram, Delta, Digest, DigestEntry, Frame, Op, OwnerId,
+    CursorRecord, Datagram, Delta, Digest, DigestEntry, Frame, Op, OwnerId, VERSION,
 };
 use cursormesh_mesh::proto::{
     Config, ConnId, Core, GRACE, Input, Local, MemberId, NodeName, Output, RoomName, Rules,
-    SNAPSHOT_PART_BYTES, Time,
+    SNAPSHOT_PART_BYTES, Time, Versions,
 };
 use divan::{Bencher, black_box};
 
@@ -73,6 +73,8 @@ fn core(index: u16) -> Core {
         seeds: Vec::new(),
         grace: GRACE,
         snapshot_part_bytes: SNAPSHOT_PART_BYTES,
+        public: String::new(),
+        versions: Versions::default(),
         rules: Rules::default(),
     };
     Core::new(config, Time(1_000_000), u64::from(index))
@@ -315,35 +317,35 @@ fn cursors() -> Datagram {
 #[divan::bench(args = [1, 1_000])]
 fn encode_delta(bencher: Bencher<'_, '_>, joins: u32) {
     let frame = delta(joins);
-    bencher.bench_local(|| black_box(&frame).encode());
+    bencher.bench_local(|| black_box(&frame).encode(VERSION));
 }
 
 #[divan::bench(args = [1, 1_000])]
 fn decode_delta(bencher: Bencher<'_, '_>, joins: u32) {
-    let bytes = delta(joins).encode();
-    bencher.bench_local(|| Frame::decode(black_box(&bytes)).unwrap());
+    let bytes = delta(joins).encode(VERSION);
+    bencher.bench_local(|| Frame::decode(black_box(&bytes), VERSION).unwrap());
 }
 
 #[divan::bench]
 fn encode_digest_of_thirty_nodes(bencher: Bencher<'_, '_>) {
     let frame = digest();
-    bencher.bench_local(|| black_box(&frame).encode());
+    bencher.bench_local(|| black_box(&frame).encode(VERSION));
 }
 
 #[divan::bench]
 fn decode_digest_of_thirty_nodes(bencher: Bencher<'_, '_>) {
-    let bytes = digest().encode();
-    bencher.bench_local(|| Frame::decode(black_box(&bytes)).unwrap());
+    let bytes = digest().encode(VERSION);
+    bencher.bench_local(|| Frame::decode(black_box(&bytes), VERSION).unwrap());
 }
 
 #[divan::bench]
 fn encode_forty_five_cursors(bencher: Bencher<'_, '_>) {
     let datagram = cursors();
-    bencher.bench_local(|| black_box(&datagram).encode());
+    bencher.bench_local(|| black_box(&datagram).encode(VERSION));
 }
 
 #[divan::bench]
 fn decode_forty_five_cursors(bencher: Bencher<'_, '_>) {
-    let bytes = cursors().encode();
-    bencher.bench_local(|| Datagram::decode(black_box(&bytes)).unwrap());
+    let bytes = cursors().encode(VERSION);
+    bencher.bench_local(|| Datagram::decode(black_box(&bytes), VERSION).unwrap());
 }

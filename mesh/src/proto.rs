@@ -24,3 +24,4 @@ pub const MESSAGE_BYTES_MAX: usize = 128 * 1024 + 256;
 pub use self::event::{Event, Input, Lane, Local, Output};
 pub use self::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
 pub use self::overview::{Overview, PeerOverview, SeedOverview};
+pub use self::wire::Versions;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use cursormesh_mesh::net::{Identity, Mesh, Settings, StartError, View, start};
 use cursormesh_mesh::proto::event::{Cursor, LeaveReason, Message, MessageKind, Row, User};
 use cursormesh_mesh::proto::{
-    Config, Event, GRACE, Local, MemberId, NodeName, RoomName, Rules, SNAPSHOT_PART_BYTES,
+    Config, Event, GRACE, Local, MemberId, NodeName, RoomName, Rules, SNAPSHOT_PART_BYTES, Versions,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -62,6 +62,8 @@ impl Node {
                     seeds: seeds.iter().map(|addr| (None, *addr)).collect(),
                     grace: GRACE,
                     snapshot_part_bytes: SNAPSHOT_PART_BYTES,
+                    public: String::new(),
+                    versions: Versions::default(),
                     rules: Rules::default(),
                 },
                 listen,

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cursormesh_mesh::proto::NodeName;
+use cursormesh_mesh::proto::wire::PUBLIC_BYTES_MAX;
 use tracing::level_filters::LevelFilter;
 
 use self::keys::{Key, Kind};
@@ -253,6 +254,12 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
+    /// Where browsers reach this node, as it tells the others; empty if it is not known.
+    pub fn public(&self) -> String {
+        let url = self.urls.get(self.node.as_str());
+        url.cloned().unwrap_or_default()
+    }
+
     /// One node on its own, without any file: name and cluster `dev`, browsers on both loopback
     /// addresses at port 7071, mesh on a free loopback port. `tls` is a bundle's text.
     /// `overrides` may change all of it.
@@ -976,6 +983,12 @@ impl Settings<'_> {
         if !has_host("ws://") && !has_host("wss://") {
             let problem = format!("\"{}\" is no WebSocket address", quoted(&url.value));
             let remedy = "give one such as \"wss://n1.example.org/v1\"";
+            let error = ConfigError::new(&url.origin, Some("node.url"), problem, remedy);
+            return Err(error);
+        }
+        if url.value.len() > PUBLIC_BYTES_MAX {
+            let problem = format!("{} bytes are too many", url.value.len());
+            let remedy = format!("give an address of at most {PUBLIC_BYTES_MAX}");
             let error = ConfigError::new(&url.origin, Some("node.url"), problem, remedy);
             return Err(error);
         }

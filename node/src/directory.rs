@@ -62,9 +62,11 @@ impl Directory {
         let _ = self.view.set(view);
     }
 
-    /// Where browsers reach a node; `None` where nobody said.
-    fn url(&self, node: &str) -> Option<String> {
-        self.urls.get(node).cloned()
+    /// Where browsers reach a node: as this node's own file has it, or else as that one says of itself.
+    /// `None` where nobody said.
+    fn url(&self, node: &str, public: &str) -> Option<String> {
+        let told = || (!public.is_empty()).then(|| public.to_owned());
+        self.urls.get(node).cloned().or_else(told)
     }
 
     /// The node shuts down.
@@ -120,12 +122,12 @@ impl cluster::Directory for Directory {
     }
 
     fn nodes(&self) -> Vec<NodeSummary> {
-        let summary = |node: &str, region: &str| NodeSummary {
+        let summary = |node: &str, region: &str, public: &str| NodeSummary {
             node: node.to_owned(),
             region: region.to_owned(),
-            url: self.url(node),
+            url: self.url(node, public),
         };
-        let mut nodes = vec![summary(&self.node, &self.region)];
+        let mut nodes = vec![summary(&self.node, &self.region, "")];
         let Some(view) = self.view.get() else {
             return nodes;
         };
@@ -137,14 +139,14 @@ impl cluster::Directory for Directory {
             .collect();
         nearest::sort(&mut peers, &self.region);
         let peers = peers.iter();
-        nodes.extend(peers.map(|peer| summary(peer.node.as_str(), &peer.region)));
+        nodes.extend(peers.map(|peer| summary(peer.node.as_str(), &peer.region, &peer.public)));
         nodes
     }
 
     fn nearest(&self) -> Vec<NearNode> {
         let mut nodes = Vec::new();
         if !self.leaving.load(Ordering::Relaxed) {
-            nodes.extend(self.url(&self.node).map(|url| NearNode {
+            nodes.extend(self.url(&self.node, "").map(|url| NearNode {
                 node: self.node.clone(),
                 region: self.region.clone(),
                 url,
@@ -162,7 +164,7 @@ impl cluster::Directory for Directory {
             Some(NearNode {
                 node: peer.node.to_string(),
                 region: peer.region.clone(),
-                url: self.url(peer.node.as_str())?,
+                url: self.url(peer.node.as_str(), &peer.public)?,
                 rtt: peer.rtt,
             })
         }));
@@ -243,6 +245,8 @@ fn peer_json(peer: &PeerOverview) -> Value {
         "state": state(peer),
         "alive": peer.alive,
         "linked": peer.linked,
+        "protocol": peer.version,
+        "public": peer.public,
         "rtt_ms": peer.rtt.map(round_ms),
         "relay": peer.relay.as_ref().map(|relay| relay.as_str()),
         "visible": peer.visible,
@@ -310,6 +314,8 @@ mod tests {
             addr: Some("127.0.0.1:7172".parse().unwrap()),
             alive: true,
             linked: false,
+            version: Some(2),
+            public: "wss://n2.example.org/v1".to_owned(),
             rtt: Some(Duration::from_micros(1234)),
             relay: Some(name("n3")),
             visible: false,
@@ -325,6 +331,8 @@ mod tests {
         };
         let told = peer_json(&peer);
         assert_eq!(told["state"], "suspect");
+        assert_eq!(told["protocol"], 2);
+        assert_eq!(told["public"], "wss://n2.example.org/v1");
         assert_eq!(told["rtt_ms"], 1.23);
         assert_eq!(told["relay"], "n3");
         assert_eq!(told["hidden_because"], "no sign of life");

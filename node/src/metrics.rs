@@ -121,6 +121,20 @@ fn nodes(page: &mut Page, overview: &Overview) {
         );
     }
     page.head(
+        "cursormesh_mesh_node_protocol",
+        "gauge",
+        "Version of the mesh protocol on the direct link to the node; absent without one.",
+    );
+    for peer in &overview.peers {
+        if let Some(version) = peer.version {
+            page.sample(
+                "cursormesh_mesh_node_protocol",
+                &[("peer", peer.node.as_str())],
+                version,
+            );
+        }
+    }
+    page.head(
         "cursormesh_mesh_node_visible",
         "gauge",
         "1 while the node's members are shown.",

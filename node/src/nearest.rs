@@ -38,6 +38,8 @@ mod tests {
             addr: None,
             alive: true,
             linked: rtt_ms.is_some(),
+            version: None,
+            public: String::new(),
             rtt: rtt_ms.map(Duration::from_millis),
             relay: None,
             visible: true,

@@ -470,6 +470,8 @@ fn mesh_settings(config: &NodeConfig, identity: Identity) -> Settings {
             seeds: config.seeds.clone(),
             grace: proto::GRACE,
             snapshot_part_bytes: proto::SNAPSHOT_PART_BYTES,
+            public: config.public(),
+            versions: proto::Versions::default(),
             rules: proto::Rules::default(),
         },
         listen: config.mesh.value,

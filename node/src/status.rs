@@ -247,7 +247,7 @@ pub fn table(cluster: &Value) -> String {
     }
     let mut lines = vec![
         [
-            "PEER", "REGION", "STATE", "RTT", "RELAY", "MEMBERS", "ROOMS", "NOTE",
+            "PEER", "REGION", "STATE", "PROTOCOL", "RTT", "RELAY", "MEMBERS", "ROOMS", "NOTE",
         ]
         .map(str::to_owned),
     ];
@@ -256,6 +256,7 @@ pub fn table(cluster: &Value) -> String {
             word(&peer["node"]),
             word(&peer["region"]),
             state(peer),
+            protocol(peer),
             peer["rtt_ms"]
                 .as_f64()
                 .map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms")),
@@ -265,7 +266,7 @@ pub fn table(cluster: &Value) -> String {
             note(peer),
         ]);
     }
-    let mut widths = [0; 8];
+    let mut widths = [0; 9];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = (*width).max(cell.chars().count());
@@ -290,6 +291,12 @@ fn state(peer: &Value) -> String {
         "no link"
     };
     format!("{}, {link}", word(&peer["state"]))
+}
+
+/// The protocol version of the link, if there is one and the node that is asked knows of versions.
+fn protocol(peer: &Value) -> String {
+    let version = peer["protocol"].as_u64();
+    version.map_or_else(|| "-".to_owned(), |version| format!("v{version}"))
 }
 
 fn note(peer: &Value) -> String {
@@ -376,7 +383,7 @@ mod tests {
             "node": "n1", "cluster": "dev", "region": "local",
             "rooms": {"count": 1, "names": ["lobby"]},
             "peers": [
-                {"node": "n2", "region": "local", "state": "alive", "linked": true, "rtt_ms": 0.4, "relay": null,
+                {"node": "n2", "region": "local", "state": "alive", "linked": true, "protocol": 2, "rtt_ms": 0.4, "relay": null,
                  "visible": true, "rows": 3, "rooms": {"count": 7, "names": ["a", "b", "c", "d", "e", "f", "g"]}, "refused": null},
                 {"node": "n3", "region": "", "state": "down", "linked": false, "rtt_ms": null, "relay": null,
                  "visible": false, "hidden_because": "no\u{1b}[31m link", "evidence_age_ms": 4200.0, "rows": 0,
@@ -400,7 +407,7 @@ mod tests {
         assert!(lines[3].starts_with("PEER  REGION  STATE "));
         assert!(
             lines[4].starts_with(
-                "n2    local   alive, linked  0.4 ms  -      3        a, b, c, d, e and 2 more"
+                "n2    local   alive, linked  v2        0.4 ms  -      3        a, b, c, d, e and 2 more"
             ),
             "{}",
             lines[4]

@@ -9,7 +9,8 @@ use cursormesh::cert::Authority;
 use cursormesh::config::{Located, NodeConfig, Overrides, Tls};
 use cursormesh::run::{Node, RunError};
 use cursormesh::status::NodeUrl;
-use cursormesh_mesh::proto::NodeName;
+use cursormesh_mesh::net::{self, Identity, Settings};
+use cursormesh_mesh::proto::{Config, GRACE, NodeName, Rules, SNAPSHOT_PART_BYTES, Versions};
 use serde_json::Value;
 
 fn loopback() -> Located<SocketAddr> {
@@ -227,5 +228,63 @@ async fn bytes_between_nodes_and_regions_only_rise() {
         drop(n2);
         peer_until(&n1, |peer| peer["linked"] == false).await;
     }
+}
+
+/// A mesh held at version 1, as a node of the version before would be, beside two real nodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_two_versions_run_side_by_side() {
+    let authority = authority();
+    let n1 = Node::start(config(&authority, "n1", &[])).await.unwrap();
+    let mut with_url = config(&authority, "n2", &[n1.mesh_addr()]);
+    let url = "wss://n2.example.org/v1".to_owned();
+    with_url.urls = [("n2".to_owned(), url.clone())].into();
+    let n2 = Node::start(with_url).await.unwrap();
+    let bundle = authority.bundle(&NodeName::new("n3").unwrap()).unwrap();
+    let identity = Identity::from_pem(bundle.as_bytes()).unwrap();
+    let old = net::start(Settings {
+        core: Config {
+            node: identity.node().clone(),
+            cluster: identity.cluster().clone(),
+            region: String::new(),
+            boot: 1,
+            advertise: loopback().value,
+            seeds: vec![(None, n1.mesh_addr())],
+            grace: GRACE,
+            snapshot_part_bytes: SNAPSHOT_PART_BYTES,
+            public: "wss://n3.example.org/v1".to_owned(),
+            versions: Versions {
+                oldest: 1,
+                newest: 1,
+            },
+            rules: Rules::default(),
+        },
+        listen: loopback().value,
+        identity,
+        seed: Some(1),
+    })
+    .await
+    .unwrap();
+    let begin = Instant::now();
+    loop {
+        let told = cluster(&n1).await;
+        let peers = told["peers"].as_array().unwrap().iter();
+        let links: Vec<Value> = peers
+            .map(|peer| serde_json::json!([peer["node"], peer["protocol"], peer["public"]]))
+            .collect();
+        let wanted = [
+            serde_json::json!(["n2", 2, url]),
+            serde_json::json!(["n3", 1, ""]),
+        ];
+        if links == wanted {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{told:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let overview = old.view().overview();
+    let versions = overview.peers.iter().map(|peer| peer.version);
+    assert!(versions.flatten().all(|version| version == 1));
+    old.leave(Duration::ZERO).await;
+    n2.stop().await;
     n1.stop().await;
 }

@@ -19,6 +19,10 @@ pub(crate) const BINARY: &str = "cursormesh.v1";
 /// The subprotocol in which everything is JSON.
 pub(crate) const JSON: &str = "cursormesh.v1.json";
 
+/// The newest version of the protocol. A client says the newest that it speaks, and the node says which
+/// of the two is the lesser: that is the version of the connection. Version 1 says nothing of versions.
+pub(crate) const VERSION: u64 = 2;
+
 /// Rooms that one connection may be in.
 pub(crate) const ROOMS_MAX: usize = 32;
 /// Bytes of a member's state, as the client writes it.
@@ -40,8 +44,8 @@ const SEEN_MAX: usize = 256;
 /// One message of a client.
 #[derive(Debug)]
 pub(crate) enum ClientMessage<'a> {
-    /// The first one.
-    Hello,
+    /// The first one; with the version of the connection.
+    Hello(u64),
     /// Asks for a sign of life.
     Ping(serde_json::Number),
     /// Joins a room.
@@ -182,7 +186,17 @@ pub(crate) fn parse(text: &[u8]) -> Result<ClientMessage<'_>, Close> {
     let head: Head<'_> = serde_json::from_slice(text)
         .map_err(|_| Close::bad_message("not a JSON object with a type"))?;
     Ok(match head.kind.as_ref() {
-        "hello" => ClientMessage::Hello,
+        "hello" => {
+            #[derive(Deserialize)]
+            struct Hello<'a> {
+                #[serde(borrow, default)]
+                protocol: Option<&'a RawValue>,
+            }
+            // To version 1 the field is one that it does not know: whatever is in it is no error.
+            let said = fields::<Hello<'_>>(text)?.protocol;
+            let newest = said.and_then(|said| said.get().parse().ok());
+            ClientMessage::Hello(newest.unwrap_or(1).clamp(1, VERSION))
+        }
         "ping" => {
             #[derive(Deserialize)]
             struct Ping {
@@ -228,12 +242,21 @@ fn is_too_deep(text: &[u8]) -> bool {
 #[derive(Debug, Serialize)]
 pub(crate) struct Welcome {
     pub(crate) connection: Uuid,
+    /// The version of the connection; left out in version 1.
+    #[serde(skip_serializing_if = "is_first_version")]
+    pub(crate) protocol: u64,
     pub(crate) node: String,
     pub(crate) region: String,
     pub(crate) ping_ms: u128,
     pub(crate) dead_ms: u128,
     pub(crate) nodes: Vec<NodeSummary>,
     pub(crate) limits: Limits,
+}
+
+// Serde asks by reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_first_version(version: &u64) -> bool {
+    *version == 1
 }
 
 /// What a client may send.

@@ -358,6 +358,73 @@ async fn hello_comes_first_and_once() {
 }
 
 #[tokio::test]
+async fn the_welcome_says_the_version_that_both_speak() {
+    let node = node();
+    for (hello, version) in [
+        (json!({"type": "hello"}), Value::Null),
+        (json!({"type": "hello", "protocol": 1}), Value::Null),
+        (json!({"type": "hello", "protocol": 2}), json!(2)),
+        (json!({"type": "hello", "protocol": 99}), json!(2)),
+        (json!({"type": "hello", "protocol": "new"}), Value::Null),
+    ] {
+        let mut client = Client::raw(&node).await;
+        client.say(hello.clone()).await;
+        let welcome = client.hears("welcome").await;
+        assert_eq!(welcome["protocol"], version, "{hello}");
+    }
+}
+
+/// A message of version 1, from its frozen files.
+fn frozen(name: &str) -> Value {
+    let file = format!("{}/protocol/v1/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let file: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    file["message"].clone()
+}
+
+/// Says all that clients of version 1 say, and is told nothing that those do not know.
+#[tokio::test]
+async fn a_client_of_the_version_before_is_served_as_before() {
+    let node = node();
+    let mut client = open_with(node.addr, "cursormesh.v1.json", None).await;
+    let fields =
+        |message: &Value| -> Vec<String> { message.as_object().unwrap().keys().cloned().collect() };
+    client.say(frozen("hello")).await;
+    let welcome = client.hears("welcome").await;
+    assert_eq!(fields(&welcome), fields(&frozen("welcome")));
+    assert_eq!(
+        fields(&welcome["limits"]),
+        fields(&frozen("welcome")["limits"])
+    );
+    for name in ["ping", "join"] {
+        client.say(frozen(name)).await;
+    }
+    assert_eq!(fields(&client.hears("pong").await), fields(&frozen("pong")));
+    let joined = client.hears("joined").await;
+    assert_eq!(fields(&joined), fields(&frozen("joined")));
+    assert_eq!(fields(&joined["self"]), fields(&frozen("joined")["self"]));
+    let snapshot = client.hears("snapshot").await;
+    assert_eq!(fields(&snapshot), fields(&frozen("snapshot")));
+    let positions = client.hears("cursors").await;
+    assert_eq!(fields(&positions), fields(&frozen("cursors")));
+    for (said, answer) in [("update", "presence"), ("event_send", "event")] {
+        client.say(frozen(said)).await;
+        let known = fields(&frozen(answer));
+        let told = client.until(answer).await;
+        assert!(
+            fields(&told).iter().all(|field| known.contains(field)),
+            "{told}"
+        );
+    }
+    client.say(frozen("cursor")).await;
+    client.say(frozen("leave")).await;
+    let left = client.until("left").await;
+    assert_eq!(fields(&left), fields(&frozen("left")));
+    client.say(frozen("join_resume")).await;
+    let joined = client.hears("joined").await;
+    assert_eq!(fields(&joined), fields(&frozen("joined_rebuilt")));
+}
+
+#[tokio::test]
 async fn a_node_that_starts_welcomes_when_it_is_ready_or_has_waited_long_enough() {
     for becomes_ready in [true, false] {
         let node = node();

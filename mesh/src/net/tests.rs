@@ -17,6 +17,7 @@ use crate::proto::event::{CloseCode, Input, LeaveReason, Output};
 use crate::proto::wire::frame_bytes_max;
 use crate::proto::{
     ConnId, GRACE, Lane, MemberId, Overview, PeerOverview, RoomName, Rules, SNAPSHOT_PART_BYTES,
+    Versions,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -200,6 +201,8 @@ fn peer(node: &str, region: &str) -> PeerOverview {
         addr: None,
         alive: true,
         linked: true,
+        version: None,
+        public: String::new(),
         rtt: None,
         relay: None,
         visible: true,
@@ -795,6 +798,8 @@ fn settings(identity: Identity, node: &str, cluster: &str, listen: SocketAddr) -
             seeds: Vec::new(),
             grace: GRACE,
             snapshot_part_bytes: SNAPSHOT_PART_BYTES,
+            public: String::new(),
+            versions: Versions::default(),
             rules: Rules::default(),
         },
         listen,

@@ -35,7 +35,7 @@ use super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
 use super::log::Log;
 use super::rule::{Rule, Rules};
 use super::table::Table;
-use super::wire::{Datagram, Frame, OwnerId, WireError};
+use super::wire::{self, Datagram, Frame, Hello, OwnerId, Versions, WireError};
 
 /// Longest time without evidence of life before an owner without a link is hidden, in clusters of
 /// up to 32 nodes.
@@ -73,6 +73,12 @@ pub struct Config {
     /// Bytes after which a part of a snapshot is full ([`SNAPSHOT_PART_BYTES`] unless there is a
     /// reason).
     pub snapshot_part_bytes: usize,
+    /// What this node wants told to its users, for peers of protocol version 2 to know
+    /// ([`PeerOverview::public`](super::PeerOverview)); the mesh does not know what it is. May be
+    /// empty; what is longer than 512 bytes is not told.
+    pub public: String,
+    /// Which protocol versions this node speaks: all that there are, but for tests of upgrades.
+    pub versions: Versions,
     /// Which rules hold: all of them, but for tests of the simulator.
     pub rules: Rules,
 }
@@ -358,18 +364,47 @@ impl Core {
         };
         link.heard_at = now;
         self.counters.frames_in_total += 1;
-        let frame = match Frame::decode(&bytes) {
-            Ok(frame) => frame,
-            Err(WireError::Skip(_)) => return,
-            Err(error) => return self.misbehaved(conn, CloseCode::Protocol, error.to_string()),
-        };
-        if !link.up {
-            return match frame {
-                Frame::Hello(hello) => self.hello(conn, hello),
-                other => self.early(conn, lane, other, bytes.len()),
-            };
+        if link.up {
+            self.take_frame(conn, lane, &bytes);
+        } else if wire::is_hello(&bytes) {
+            self.take_hello(conn, &bytes);
+        } else {
+            self.early(conn, lane, bytes);
         }
-        self.dispatch(conn, lane, frame);
+    }
+
+    /// A frame on a link that is up, in the version of that link.
+    fn take_frame(&mut self, conn: ConnId, lane: Lane, bytes: &[u8]) {
+        let Some(link) = self.conns.get(&conn) else {
+            return;
+        };
+        match Frame::decode(bytes, link.version) {
+            Ok(frame) => self.dispatch(conn, lane, frame),
+            Err(WireError::Skip(_)) => {}
+            Err(error) => self.misbehaved(conn, CloseCode::Protocol, error.to_string()),
+        }
+    }
+
+    /// A Hello says first which versions there are to choose from: what else is in one that has none
+    /// in common with this node need not be understood.
+    fn take_hello(&mut self, conn: ConnId, bytes: &[u8]) {
+        let own = self.config.versions;
+        let version = match Hello::versions(bytes).map(|theirs| (theirs, own.shared(theirs))) {
+            Some((_, Some(version))) => version,
+            Some((theirs, None)) => {
+                let reason = format!("it speaks protocol versions {theirs}, this node {own}");
+                return self.refuse(conn, CloseCode::Version, reason);
+            }
+            None => {
+                let reason = WireError::Body(1).to_string();
+                return self.misbehaved(conn, CloseCode::Protocol, reason);
+            }
+        };
+        match Frame::decode(bytes, own.newest) {
+            Ok(Frame::Hello(hello)) => self.hello(conn, version, hello),
+            Ok(_) => {}
+            Err(error) => self.misbehaved(conn, CloseCode::Protocol, error.to_string()),
+        }
     }
 
     fn dispatch(&mut self, conn: ConnId, lane: Lane, frame: Frame) {
@@ -390,6 +425,7 @@ impl Core {
             }
             Frame::Relay(relay) => self.relay_frame(conn, lane, relay),
             Frame::Bye(bye) => self.bye(conn, lane, &bye),
+            Frame::Public(text) => self.told_public(conn, text),
         }
     }
 
@@ -402,9 +438,9 @@ impl Core {
         if !link.up {
             return;
         }
-        let peer = link.peer.clone();
+        let (peer, version) = (link.peer.clone(), link.version);
         self.counters.datagrams_in_total += 1;
-        match Datagram::decode(bytes) {
+        match Datagram::decode(bytes, version) {
             Ok(Datagram::Swim(packet)) => self.swim_packet(&peer, &packet),
             Ok(Datagram::Liveness(entries)) => self.liveness(&peer, entries),
             Ok(Datagram::Cursors { boot, records }) => {
@@ -416,8 +452,14 @@ impl Core {
         }
     }
 
+    /// Sends a frame in the version of the link. What that version does not have has to be asked for
+    /// first ([`Core::speaks`]); it is not sent.
     fn send(&mut self, conn: ConnId, lane: Lane, frame: &Frame) {
-        self.send_bytes(conn, lane, frame.encode());
+        let version = self.version_of(conn);
+        debug_assert!(frame.since() <= version, "{frame:?} on version {version}");
+        if frame.since() <= version {
+            self.send_bytes(conn, lane, frame.encode(version));
+        }
     }
 
     fn send_bytes(&mut self, conn: ConnId, lane: Lane, frame: Bytes) {

@@ -61,6 +61,11 @@ pub struct PeerOverview {
     pub alive: bool,
     /// A direct link is up.
     pub linked: bool,
+    /// The protocol version of the link, if one is up.
+    pub version: Option<u16>,
+    /// What it wants told to its users; empty if it has no link, speaks protocol version 1 or has
+    /// nothing to say.
+    pub public: String,
     /// Round trip of the link, if one is up.
     pub rtt: Option<Duration>,
     /// The node that relays to it, if there is no direct link and one does.

@@ -4,7 +4,12 @@
 //! may skip the frame, otherwise it closes the link. Bodies are exact: a byte too many or too few is
 //! an error. Sizes are bounded by the driver before a frame gets here ([`frame_bytes_max`]); counts
 //! inside a frame are bounded by its size.
+//!
+//! A kind's body never changes. What a version adds is a kind of its own, and [`since`] says from
+//! which version on it is there: so a link's version decides which kinds may go over it, and the
+//! kind decides the rest.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -15,10 +20,52 @@ use super::Lane;
 use super::event::{LeaveReason, Message, Row};
 use super::identity::{Boot, MemberId, NodeName, RoomName};
 
-/// The protocol version this node speaks, and the oldest it still speaks.
-pub const VERSION: u16 = 1;
-/// See [`VERSION`].
+/// The newest protocol version that this code speaks.
+pub const VERSION: u16 = 2;
+/// The oldest one: the version before, so that a cluster can be upgraded node by node.
 pub const VERSION_OLDEST: u16 = 1;
+
+/// Since which version a kind of frame or datagram is there: the place to say that a new one needs
+/// the newest version.
+const fn since(kind: u8) -> u16 {
+    match kind {
+        PUBLIC => 2,
+        _ => 1,
+    }
+}
+
+/// The protocol versions that a node speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// The oldest.
+    pub oldest: u16,
+    /// The newest.
+    pub newest: u16,
+}
+
+impl Default for Versions {
+    /// All that this code speaks.
+    fn default() -> Self {
+        Self {
+            oldest: VERSION_OLDEST,
+            newest: VERSION,
+        }
+    }
+}
+
+impl Versions {
+    /// The newest version that both speak.
+    pub fn shared(self, other: Self) -> Option<u16> {
+        let newest = self.newest.min(other.newest);
+        (newest >= self.oldest.max(other.oldest)).then_some(newest)
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.oldest, self.newest)
+    }
+}
 
 /// The largest datagram the core makes for its own use, so that a relay can wrap it (protocol §2).
 pub const DATAGRAM_BYTES_MAX: usize = 1_100;
@@ -37,6 +84,8 @@ pub const STATE_BYTES_MAX: usize = 4_096;
 pub const USER_BYTES_MAX: usize = 256;
 /// Bytes of a region's name.
 pub const REGION_BYTES_MAX: usize = 63;
+/// Bytes of what a node wants told to its users.
+pub const PUBLIC_BYTES_MAX: usize = 512;
 
 /// The largest frame on a lane, in bytes, without the length prefix.
 pub const fn frame_bytes_max(lane: Lane) -> usize {
@@ -76,7 +125,10 @@ pub struct OwnerId {
     pub boot: Boot,
 }
 
-/// First frame on a connection, both ways. Its kind and its first two fields never change.
+/// First frame on a connection, both ways. Its kind and its first two fields never change, and
+/// further fields are only ever appended: whoever gets the Hello of a newer version than its own reads
+/// the fields that it knows. A node of version 1 takes no byte more than these, so what version 2 has
+/// to say besides follows in a frame of its own, [`Frame::Public`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Newest protocol version spoken.
@@ -298,14 +350,48 @@ pub enum Frame {
     Relay(Relay),
     /// See [`Bye`].
     Bye(Bye),
+    /// What the sender wants told to its users, at most [`PUBLIC_BYTES_MAX`]; the mesh does not know
+    /// what it is. Since version 2.
+    Public(String),
 }
 
+const HELLO: u8 = 1;
+const PUBLIC: u8 = 11;
 const SKIPPABLE: u8 = 0x80;
+
+/// Whether a frame is a Hello.
+pub fn is_hello(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&HELLO)
+}
+
+/// Whether a frame may be skipped by who does not know its kind.
+pub fn is_skippable(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|kind| kind & SKIPPABLE != 0)
+}
+
+impl Hello {
+    /// The versions that a Hello's sender speaks, whatever else is in it; `None` if it does not say.
+    pub fn versions(frame: &[u8]) -> Option<Versions> {
+        let body = frame.strip_prefix(&[HELLO])?;
+        let ((newest, oldest), _) = postcard::take_from_bytes(body).ok()?;
+        Some(Versions { oldest, newest })
+    }
+
+    /// The Hello in `body`, for a node whose newest version is this.
+    fn decode(body: &[u8], newest: u16) -> Result<Self, WireError> {
+        match postcard::take_from_bytes::<Self>(body) {
+            Ok((hello, [])) => Ok(hello),
+            // Version 1 was strict; a node that is held at it is so too.
+            Ok((hello, _)) if newest >= 2 && hello.version > newest => Ok(hello),
+            _ => Err(WireError::Body(HELLO)),
+        }
+    }
+}
 
 impl Frame {
     const fn kind(&self) -> u8 {
         match self {
-            Self::Hello(_) => 1,
+            Self::Hello(_) => HELLO,
             Self::Members(_) => 2,
             Self::Delta(_) => 3,
             Self::Digest(_) => 4,
@@ -315,12 +401,19 @@ impl Frame {
             Self::MessagePull(_) => 8,
             Self::Relay(_) => 9,
             Self::Bye(_) => 10,
+            Self::Public(_) => PUBLIC,
         }
     }
 
-    /// The frame as bytes.
-    pub fn encode(&self) -> Bytes {
+    /// Since which version the frame is there.
+    pub const fn since(&self) -> u16 {
+        since(self.kind())
+    }
+
+    /// The frame as bytes, for a link of this version, which must have the frame ([`Frame::since`]).
+    pub fn encode(&self, version: u16) -> Bytes {
         let kind = self.kind();
+        debug_assert!(since(kind) <= version, "frame {kind} on version {version}");
         match self {
             Self::Hello(body) => encode(kind, body),
             Self::Members(body) => encode(kind, body),
@@ -332,14 +425,19 @@ impl Frame {
             Self::MessagePull(body) => encode(kind, body),
             Self::Relay(body) => encode(kind, body),
             Self::Bye(body) => encode(kind, body),
+            Self::Public(body) => encode(kind, body),
         }
     }
 
-    /// The frame in `bytes`. Every field is within its limit afterwards.
-    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+    /// The frame in `bytes`, which came over a link of this version (before the Hello: the newest
+    /// that this node speaks). Every field is within its limit afterwards.
+    pub fn decode(bytes: &[u8], version: u16) -> Result<Self, WireError> {
         let (&kind, body) = bytes.split_first().ok_or(WireError::Empty)?;
+        if since(kind) > version {
+            return Err(unknown(kind));
+        }
         let frame = match kind {
-            1 => Self::Hello(decode(kind, body)?),
+            HELLO => Self::Hello(Hello::decode(body, version)?),
             2 => Self::Members(decode(kind, body)?),
             3 => Self::Delta(decode(kind, body)?),
             4 => Self::Digest(decode(kind, body)?),
@@ -349,6 +447,7 @@ impl Frame {
             8 => Self::MessagePull(decode(kind, body)?),
             9 => Self::Relay(decode(kind, body)?),
             10 => Self::Bye(decode(kind, body)?),
+            PUBLIC => Self::Public(decode(kind, body)?),
             _ => return Err(unknown(kind)),
         };
         frame.check()?;
@@ -397,6 +496,7 @@ impl Frame {
                 within(usize::from(relay.left), 1, "relay hops")
             }
             Self::Digest(digest) => within(digest.entries.len(), 4_096, "digest"),
+            Self::Public(text) => within(text.len(), PUBLIC_BYTES_MAX, "public"),
             Self::Members(_) | Self::Pull(_) | Self::MessagePull(_) | Self::Bye(_) => Ok(()),
         }
     }
@@ -487,8 +587,9 @@ pub enum Datagram {
 }
 
 impl Datagram {
-    /// The datagram as bytes.
-    pub fn encode(&self) -> Bytes {
+    /// The datagram as bytes, for links of this version and newer ones.
+    pub fn encode(&self, version: u16) -> Bytes {
+        debug_assert!(self.since() <= version, "{self:?} on version {version}");
         match self {
             Self::Swim(packet) => {
                 let mut bytes = Vec::with_capacity(1 + packet.len());
@@ -502,9 +603,22 @@ impl Datagram {
         }
     }
 
-    /// The datagram in `bytes`.
-    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+    /// Since which version the datagram is there.
+    pub const fn since(&self) -> u16 {
+        since(match self {
+            Self::Swim(_) => 32,
+            Self::Liveness(_) => 33,
+            Self::Cursors { .. } => 34,
+            Self::Relay(_) => 35,
+        })
+    }
+
+    /// The datagram in `bytes`, which came over a link of this version.
+    pub fn decode(bytes: &[u8], version: u16) -> Result<Self, WireError> {
         let (&kind, body) = bytes.split_first().ok_or(WireError::Empty)?;
+        if since(kind) > version {
+            return Err(unknown(kind));
+        }
         match kind {
             32 => Ok(Self::Swim(Bytes::copy_from_slice(body))),
             33 => Ok(Self::Liveness(decode(kind, body)?)),
@@ -689,7 +803,7 @@ mod tests {
 
     fn frame() -> impl Strategy<Value = Frame> {
         prop_oneof![
-            (owner(), any::<u16>(), any::<u64>()).prop_map(|(owner, version, your_boot)| {
+            (owner(), 0..=VERSION, any::<u64>()).prop_map(|(owner, version, your_boot)| {
                 Frame::Hello(Hello {
                     version,
                     version_oldest: version,
@@ -762,6 +876,7 @@ mod tests {
             }),
             (any::<u64>(), any::<u32>())
                 .prop_map(|(boot, linger_ms)| Frame::Bye(Bye { boot, linger_ms })),
+            ".{0,40}".prop_map(Frame::Public),
         ]
     }
 
@@ -805,48 +920,117 @@ mod tests {
     proptest! {
         #[test]
         fn a_frame_survives_the_wire(frame in frame()) {
-            prop_assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+            prop_assert_eq!(Frame::decode(&frame.encode(VERSION), VERSION), Ok(frame));
         }
 
         #[test]
         fn a_datagram_survives_the_wire(datagram in datagram()) {
-            prop_assert_eq!(Datagram::decode(&datagram.encode()), Ok(datagram));
+            prop_assert_eq!(Datagram::decode(&datagram.encode(VERSION), VERSION), Ok(datagram));
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(kind in 0..48_u8, body in bytes(400)) {
             let mut all = vec![kind];
             all.extend_from_slice(&body);
-            let _ = Frame::decode(&all);
-            let _ = Datagram::decode(&all);
+            let _ = Frame::decode(&all, VERSION);
+            let _ = Datagram::decode(&all, VERSION);
         }
 
         #[test]
         fn a_damaged_frame_never_panics(frame in frame(), at in any::<usize>(), bit in 0..8_u32) {
-            let mut bytes = frame.encode().to_vec();
+            let mut bytes = frame.encode(VERSION).to_vec();
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
-            let _ = Frame::decode(&bytes);
-            let _ = Frame::decode(&bytes[..at]);
+            let _ = Frame::decode(&bytes, VERSION);
+            let _ = Frame::decode(&bytes[..at], VERSION);
         }
 
         #[test]
         fn nothing_may_follow_a_frame(frame in frame()) {
-            let mut bytes = frame.encode().to_vec();
+            let mut bytes = frame.encode(VERSION).to_vec();
             bytes.push(0);
-            prop_assert_ne!(Frame::decode(&bytes), Ok(frame));
+            prop_assert_ne!(Frame::decode(&bytes, VERSION), Ok(frame));
         }
     }
 
     #[test]
-    fn unknown_kinds_are_refused_or_skipped_as_bit_7_says() {
-        assert_eq!(Frame::decode(&[]), Err(WireError::Empty));
-        assert_eq!(Frame::decode(&[99]), Err(WireError::UnknownKind(99)));
+    fn what_a_version_brought_is_unknown_to_the_one_before() {
+        let frame = Frame::Public("wss://n1.example.org/v1".to_owned());
+        assert_eq!(frame.since(), 2);
+        let bytes = frame.encode(2);
+        assert_eq!(Frame::decode(&bytes, 2), Ok(frame));
+        assert_eq!(Frame::decode(&bytes, 1), Err(WireError::UnknownKind(11)));
+        let long = Frame::Public("x".repeat(PUBLIC_BYTES_MAX + 1)).encode(2);
+        assert_eq!(Frame::decode(&long, 2), Err(WireError::Limit("public")));
+    }
+
+    #[test]
+    fn the_hello_of_a_newer_version_may_say_more() {
+        let hello = |version| Hello {
+            version,
+            version_oldest: 1,
+            cluster: "dev".to_owned(),
+            node: NodeName::new("n1").unwrap(),
+            boot: 1,
+            bump: 0,
+            region: String::new(),
+            advertise: "127.0.0.1:7171".parse().unwrap(),
+            capabilities: 0,
+            your_boot: 0,
+        };
+        let longer = |version| {
+            let mut bytes = Frame::Hello(hello(version)).encode(1).to_vec();
+            bytes.extend(b"\x05hello");
+            bytes
+        };
         assert_eq!(
-            Frame::decode(&[0x80 + 99, 1, 2]),
+            Frame::decode(&longer(3), 2),
+            Ok(Frame::Hello(hello(3))),
+            "fields that are not known yet"
+        );
+        let malformed = Err(WireError::Body(HELLO));
+        assert_eq!(Frame::decode(&longer(2), 2), malformed);
+        assert_eq!(
+            Frame::decode(&longer(2), 1),
+            malformed,
+            "1 takes no byte more"
+        );
+        let versions = Versions {
+            oldest: 4,
+            newest: 9,
+        };
+        assert_eq!(Hello::versions(&[1, 9, 4, 0xff]), Some(versions));
+        assert_eq!(Hello::versions(&[1, 9]), None);
+        assert_eq!(Hello::versions(&[2, 9, 4]), None);
+    }
+
+    #[test]
+    fn two_nodes_share_the_newest_version_that_both_speak() {
+        let versions = |oldest, newest| Versions { oldest, newest };
+        assert_eq!(versions(1, 2).shared(versions(1, 2)), Some(2));
+        assert_eq!(versions(1, 2).shared(versions(1, 1)), Some(1));
+        assert_eq!(versions(1, 1).shared(versions(1, 2)), Some(1));
+        assert_eq!(versions(1, 2).shared(versions(2, 3)), Some(2));
+        assert_eq!(versions(1, 1).shared(versions(2, 3)), None);
+        assert_eq!(versions(2, 3).shared(versions(1, 1)), None);
+        assert_eq!(versions(1, 2).shared(versions(3, 0)), None, "nonsense");
+    }
+
+    #[test]
+    fn unknown_kinds_are_refused_or_skipped_as_bit_7_says() {
+        assert_eq!(Frame::decode(&[], VERSION), Err(WireError::Empty));
+        assert_eq!(
+            Frame::decode(&[99], VERSION),
+            Err(WireError::UnknownKind(99))
+        );
+        assert_eq!(
+            Frame::decode(&[0x80 + 99, 1, 2], VERSION),
             Err(WireError::Skip(0x80 + 99))
         );
-        assert_eq!(Datagram::decode(&[99]), Err(WireError::UnknownKind(99)));
+        assert_eq!(
+            Datagram::decode(&[99], VERSION),
+            Err(WireError::UnknownKind(99))
+        );
     }
 
     #[test]
@@ -862,7 +1046,7 @@ mod tests {
             ops: vec![],
         });
         assert_eq!(
-            Frame::decode(&delta.encode()),
+            Frame::decode(&delta.encode(VERSION), VERSION),
             Err(WireError::Limit("delta range"))
         );
     }
@@ -872,6 +1056,6 @@ mod tests {
         // A snapshot that claims four thousand million entries and has none.
         let mut bytes = vec![6, 2, b'n', b'1', 1, 1, 0, 1];
         bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
-        assert_eq!(Frame::decode(&bytes), Err(WireError::Body(6)));
+        assert_eq!(Frame::decode(&bytes, VERSION), Err(WireError::Body(6)));
     }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cursormesh_mesh::proto::event::MessageKind;
-use cursormesh_mesh::proto::{Lane, MemberId, Rules};
+use cursormesh_mesh::proto::{Lane, MemberId, Rules, Versions};
 use rand::distr::uniform::{SampleRange, SampleUniform};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::network::Path;
 use crate::room;
+use crate::versions::V1;
 use crate::world::{MS, SECOND, Setup, World};
 
 /// Until then all nodes find each other.
@@ -70,6 +71,7 @@ enum Act {
     Large(MemberId, MessageKind, u32),
     Check,
     Start(usize),
+    Replace(usize, Versions),
     Resume(usize),
     HealOne(usize, usize),
     Restore(usize, usize, Path),
@@ -94,6 +96,10 @@ struct Chaos {
     viewers: Vec<(usize, usize)>,
     /// Chance of its own for what is drawn besides, unless the run is plain.
     extra: Option<StdRng>,
+    /// Likewise for the versions of nodes, in mixed runs.
+    mixed: Option<StdRng>,
+    /// Versions change by a plan.
+    rolling: bool,
 }
 
 /// Which run.
@@ -109,6 +115,9 @@ pub struct Options {
     pub plain: bool,
     /// Nodes know each other by a name alone, and what it stands for changes.
     pub named: bool,
+    /// Some nodes speak version 1 of the protocol alone: for all the run, or until they are upgraded one
+    /// by one, and rolled back.
+    pub mixed: bool,
     /// Whether to write everything that happens to standard error.
     pub trace: bool,
 }
@@ -151,6 +160,21 @@ pub fn run_seed(options: &Options) -> Report {
         setup.snapshot_part_bytes = rng.random_range(200..600);
         setup.bulk_bandwidth = rng.random_range(5_000..50_000);
     }
+    let mut mixed = options
+        .mixed
+        .then(|| StdRng::seed_from_u64(seed ^ 0x0005_EED5));
+    let rolling = mixed.as_mut().is_some_and(|rng| rng.random_bool(0.5));
+    if let Some(rng) = mixed.as_mut() {
+        setup.versions = (0..nodes)
+            .map(|_| {
+                if rolling || rng.random_bool(0.5) {
+                    V1
+                } else {
+                    Versions::default()
+                }
+            })
+            .collect();
+    }
     let world = World::new(&setup);
     let mut chaos = Chaos {
         world,
@@ -164,7 +188,12 @@ pub fn run_seed(options: &Options) -> Report {
         viewers: Vec::new(),
         rng,
         extra,
+        mixed,
+        rolling,
     };
+    if rolling {
+        chaos.plan_upgrade();
+    }
     chaos.run();
     let world = chaos.world;
     Report {
@@ -297,7 +326,11 @@ impl Chaos {
                 self.world.check_folds();
                 self.after(SECOND, Act::Check);
             }
-            Act::Start(node) => self.world.start(node),
+            Act::Start(node) => {
+                self.change_version(node);
+                self.world.start(node);
+            }
+            Act::Replace(node, versions) => self.replace(node, versions),
             Act::Resume(node) => self.world.resume(node),
             Act::HealOne(from, to) => self.world.heal(from, to),
             Act::Restore(from, to, path) => self.world.set_path(from, to, path),
@@ -519,6 +552,58 @@ impl Chaos {
         }
     }
 
+    /// Every node is replaced by one of version 2, one by one in any order, and then, in half of the
+    /// runs, by one of version 1 again.
+    fn plan_upgrade(&mut self) {
+        let nodes = self.world.node_count();
+        let Some(rng) = self.mixed.as_mut() else {
+            return;
+        };
+        let mut acts = Vec::new();
+        let back = rng.random_bool(0.5).then_some(V1);
+        for versions in [Some(Versions::default()), back].into_iter().flatten() {
+            let mut order: Vec<usize> = (0..nodes).collect();
+            for at in 1..nodes {
+                order.swap(at, rng.random_range(0..=at));
+            }
+            acts.extend(order.into_iter().map(|node| Act::Replace(node, versions)));
+        }
+        let step = (self.heal_at - WARM_UP) / (acts.len() as u64 + 1);
+        for (act, number) in acts.into_iter().zip(1..) {
+            self.after(WARM_UP + number * step, act);
+        }
+    }
+
+    /// A node is stopped, in good order as a rule, and started with these versions.
+    fn replace(&mut self, node: usize, versions: Versions) {
+        self.world.set_versions(node, versions);
+        if !self.world.is_up(node) {
+            return;
+        }
+        let Some(rng) = self.mixed.as_mut() else {
+            return;
+        };
+        if rng.random_bool(0.7) {
+            let linger = Duration::from_millis(rng.random_range(0..3_000));
+            self.world.leave(node, linger);
+        } else {
+            self.world.crash(node);
+        }
+        let wait = rng.random_range(SECOND..5 * SECOND);
+        self.after(wait, Act::Start(node));
+    }
+
+    /// In mixed runs without a plan a node that starts anew may have another version.
+    fn change_version(&mut self, node: usize) {
+        if self.rolling {
+            return;
+        }
+        if let Some(rng) = self.mixed.as_mut() {
+            let versions = [V1, Versions::default()][rng.random_range(0..2)];
+            self.world.set_versions(node, versions);
+        }
+    }
+
     fn crash(&mut self) {
         let node = self.some_node();
         if !self.world.is_up(node) {
@@ -735,5 +820,6 @@ impl Chaos {
         self.world.check_messages();
         self.world.check_missed();
         self.world.check_memory();
+        self.world.check_versions();
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cursormesh_mesh::proto::event::{CloseCode, Event, LeaveReason, Member, Message, MessageKind};
-use cursormesh_mesh::proto::wire::{Datagram, Frame, OwnerId, Relay};
+use cursormesh_mesh::proto::wire::{Datagram, Frame, OwnerId, Relay, VERSION};
 use cursormesh_mesh::proto::{ConnId, Input, MemberId, NodeName, RoomName};
 
 use crate::clients::{Stage, grace_us};
@@ -119,12 +119,14 @@ impl Judge {
     /// Takes an input of a node; `from` is the node at the other end of its connection.
     pub(crate) fn note_input(&mut self, node: usize, from: Option<&NodeName>, input: &Input) {
         let relay = match input {
-            Input::Frame { bytes, .. } if bytes.first() == Some(&9) => match Frame::decode(bytes) {
-                Ok(Frame::Relay(relay)) => relay,
-                _ => return,
-            },
+            Input::Frame { bytes, .. } if bytes.first() == Some(&9) => {
+                match Frame::decode(bytes, VERSION) {
+                    Ok(Frame::Relay(relay)) => relay,
+                    _ => return,
+                }
+            }
             Input::Datagram { bytes, .. } if bytes.first() == Some(&35) => {
-                match Datagram::decode(bytes) {
+                match Datagram::decode(bytes, VERSION) {
                     Ok(Datagram::Relay(relay)) => relay,
                     _ => return,
                 }
@@ -692,13 +694,13 @@ impl World {
 
     pub(crate) fn judge_frame(&mut self, index: usize, conn: ConnId, frame: &bytes::Bytes) {
         if frame.first() == Some(&6)
-            && let Ok(Frame::Snapshot(snapshot)) = Frame::decode(frame)
+            && let Ok(Frame::Snapshot(snapshot)) = Frame::decode(frame, VERSION)
             && snapshot.part == 1
         {
             self.reach("snapshots in parts");
         }
         if frame.first() == Some(&9)
-            && let Ok(Frame::Relay(relay)) = Frame::decode(frame)
+            && let Ok(Frame::Relay(relay)) = Frame::decode(frame, VERSION)
         {
             self.judge_relay(index, conn, relay);
         }
@@ -711,7 +713,7 @@ impl World {
             self.violation(text);
         }
         if bytes.first() == Some(&35)
-            && let Ok(Datagram::Relay(relay)) = Datagram::decode(bytes)
+            && let Ok(Datagram::Relay(relay)) = Datagram::decode(bytes, VERSION)
         {
             self.judge_relay(index, conn, relay);
         }

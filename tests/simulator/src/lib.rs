@@ -6,11 +6,13 @@
 
 mod chaos;
 mod clients;
+pub mod frozen;
 mod judge;
 mod missed;
 mod network;
 pub mod scale;
 pub mod scenarios;
+mod versions;
 mod world;
 
 pub use chaos::{Options, Report, run_seed};

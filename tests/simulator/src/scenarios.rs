@@ -4,7 +4,7 @@
 //! it is about, it is something.
 
 use cursormesh_mesh::proto::event::{Message, MessageKind};
-use cursormesh_mesh::proto::wire::{Delta, Digest, Frame, Messages, Op, OwnerId, Relay};
+use cursormesh_mesh::proto::wire::{Delta, Digest, Frame, Messages, Op, OwnerId, Relay, VERSION};
 use cursormesh_mesh::proto::{Lane, MemberId, Rules};
 
 use crate::network::Path;
@@ -234,7 +234,7 @@ fn delta_twice(rules: &Rules) -> Vec<String> {
         to: seq - 1,
         ops: vec![Op::Watch(room(0))],
     });
-    world.inject(0, 1, Lane::Presence, delta.encode());
+    world.inject(0, 1, Lane::Presence, delta.encode(VERSION));
     world.run_for(10 * MS);
     let speaker = world.join(1, &room(0), true);
     world.publish(speaker, MessageKind::Event, 20);
@@ -287,7 +287,7 @@ fn message_twice(rules: &Rules) -> Vec<String> {
             },
         )],
     };
-    world.inject(0, 1, Lane::Messages, Frame::Messages(again).encode());
+    world.inject(0, 1, Lane::Messages, Frame::Messages(again).encode(VERSION));
     world.run_for(SECOND);
     world.expect(world.messages_at(1) == 1, "the message arrives");
     world.violations().to_vec()
@@ -334,9 +334,9 @@ fn second_hand(rules: &Rules) -> Vec<String> {
         origin,
         left: 1,
         to: vec![world.name(3).clone()],
-        inner: inner.encode(),
+        inner: inner.encode(VERSION),
     });
-    world.inject(1, 2, Lane::Presence, frame.encode());
+    world.inject(1, 2, Lane::Presence, frame.encode(VERSION));
     world.run_for(SECOND);
     world.violations().to_vec()
 }

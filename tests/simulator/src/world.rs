@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cursormesh_mesh::proto::event::{CloseCode, Event};
-use cursormesh_mesh::proto::wire::{Datagram, Frame};
+use cursormesh_mesh::proto::wire::{Datagram, Frame, VERSION};
 use cursormesh_mesh::proto::{
     Config, ConnId, Core, GRACE, Input, Lane, Local, NodeName, Output, RoomName, Rules,
-    SNAPSHOT_PART_BYTES, Time,
+    SNAPSHOT_PART_BYTES, Time, Versions,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -21,6 +21,7 @@ use crate::clients::Clients;
 use crate::judge::{Judge, Mirror};
 use crate::missed::MissedEvents;
 use crate::network::{Connection, End, Path, PathState};
+use crate::versions::{Way, public_of};
 
 /// Microseconds in a millisecond.
 pub const MS: u64 = 1_000;
@@ -57,6 +58,8 @@ pub struct Setup {
     /// Nodes know each other by a name alone: it stands for some of the first three, and sometimes for
     /// nobody besides.
     pub named: bool,
+    /// Which versions of the protocol nodes speak at first, by number; all for those that are not named.
+    pub versions: Vec<Versions>,
     /// Whether to write everything that happens to standard error.
     pub trace: bool,
 }
@@ -72,6 +75,7 @@ impl Setup {
             snapshot_part_bytes: SNAPSHOT_PART_BYTES,
             bulk_bandwidth: u64::MAX,
             named: false,
+            versions: Vec::new(),
             trace: false,
         }
     }
@@ -148,6 +152,8 @@ pub(crate) struct Node {
     running: bool,
     wake_at: u64,
     wall_offset_ms: i64,
+    /// The versions that its process speaks, and those that its next one will.
+    pub(crate) versions: [Versions; 2],
     /// Boots of all its processes.
     pub(crate) boots: Vec<u64>,
     /// When processes ended, by boot.
@@ -241,6 +247,7 @@ impl World {
                 running: false,
                 wake_at: u64::MAX,
                 wall_offset_ms: 0,
+                versions: [setup.versions.get(index).copied().unwrap_or_default(); 2],
                 boots: Vec::new(),
                 ended: BTreeMap::new(),
                 leaving: false,
@@ -337,10 +344,14 @@ impl World {
             seeds,
             grace: GRACE,
             snapshot_part_bytes: self.snapshot_part_bytes,
+            public: public_of(index),
+            versions: node.versions[1],
             rules,
         };
-        self.note(|| format!("n{index} STARTS boot {boot}"));
+        let versions = config.versions;
+        self.note(|| format!("n{index} STARTS boot {boot}, versions {versions}"));
         let node = &mut self.nodes[index];
+        node.versions[0] = versions;
         node.life += 1;
         node.boots.push(boot);
         node.born = now;
@@ -359,6 +370,11 @@ impl World {
         if self.named {
             self.resolve(index, life, true);
         }
+    }
+
+    /// The versions that a node's next process speaks.
+    pub fn set_versions(&mut self, node: usize, versions: Versions) {
+        self.nodes[node].versions[1] = versions;
     }
 
     /// A node is told what the name of the cluster stands for now; `whole` for all that there is. The
@@ -810,6 +826,7 @@ impl World {
                     self.traffic[index].ordered_bytes += frame.len() as u64;
                     self.traffic[index].packets += 1;
                     self.note(|| format!("n{index} -> {conn:?} {lane:?} {}", shortened(&frame)));
+                    self.judge_version(index, conn, Way::Frame, &frame);
                     self.judge_frame(index, conn, &frame);
                     self.send_frame(conn, lane, frame);
                 }
@@ -821,6 +838,7 @@ impl World {
                     bytes.hash(&mut self.hash);
                     self.traffic[index].datagram_bytes += bytes.len() as u64;
                     self.traffic[index].packets += 1;
+                    self.judge_version(index, conn, Way::Datagram, &bytes);
                     self.judge_datagram(index, conn, &bytes);
                     self.send_datagram(conn, bytes, urgent);
                 }
@@ -1195,6 +1213,15 @@ impl World {
         }
     }
 
+    /// The nodes at the near and the far end of a connection, if the process at the far end is still the
+    /// one that it was opened to.
+    pub(crate) fn ends_of(&self, conn: ConnId) -> Option<[usize; 2]> {
+        let (id, side) = split(conn);
+        let ends = &self.conns.get(&id)?.ends;
+        let far = &ends[1 - side];
+        (self.nodes[far.node].life == far.life).then(|| [ends[side].node, far.node])
+    }
+
     fn conns_between(&self, from: usize, to: usize) -> Vec<(u64, usize)> {
         let mut found = Vec::new();
         for (id, conn) in &self.conns {
@@ -1296,7 +1323,7 @@ fn lane_of(lane: usize) -> Lane {
 fn told(input: &Input) -> String {
     match input {
         Input::Frame { conn, lane, bytes } => format!("{conn:?} {lane:?} {}", shortened(bytes)),
-        Input::Datagram { conn, bytes } => match Datagram::decode(bytes) {
+        Input::Datagram { conn, bytes } => match Datagram::decode(bytes, VERSION) {
             Ok(Datagram::Swim(packet)) => format!("{conn:?} swim, {} bytes", packet.len()),
             other => format!("{conn:?} {other:?}"),
         },
@@ -1305,7 +1332,7 @@ fn told(input: &Input) -> String {
 }
 
 fn shortened(frame: &Bytes) -> String {
-    let mut text = match Frame::decode(frame) {
+    let mut text = match Frame::decode(frame, VERSION) {
         Ok(Frame::Members(bytes)) => format!("members, {} bytes", bytes.len()),
         other => format!("{other:?}"),
     };

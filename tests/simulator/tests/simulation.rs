@@ -4,7 +4,7 @@
 use cursormesh_simulator::{Options, run_seed};
 
 /// Runs a range of seeds on all processors; fails with every seed that found something.
-fn run(seeds: std::ops::Range<u64>, named: bool) {
+fn run(seeds: std::ops::Range<u64>, named: bool, mixed: bool) {
     let workers = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let failed: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workers)
@@ -17,13 +17,15 @@ fn run(seeds: std::ops::Range<u64>, named: bool) {
                             let options = Options {
                                 seed,
                                 named,
+                                mixed,
                                 ..Options::default()
                             };
                             let report = run_seed(&options);
                             let found = report.violations.first()?;
                             let named = if named { " --named" } else { "" };
+                            let mixed = if mixed { " --mixed" } else { "" };
                             Some(format!(
-                                "scripts/sim --first-seed {seed} --seeds 1{named}: {found}"
+                                "scripts/sim --first-seed {seed} --seeds 1{named}{mixed}: {found}"
                             ))
                         })
                         .collect::<Vec<_>>()
@@ -40,12 +42,17 @@ fn run(seeds: std::ops::Range<u64>, named: bool) {
 
 #[test]
 fn three_hundred_seeds_find_nothing() {
-    run(0..300, false);
+    run(0..300, false, false);
 }
 
 #[test]
 fn thirty_seeds_of_nodes_that_find_each_other_by_name_find_nothing() {
-    run(0..30, true);
+    run(0..30, true, false);
+}
+
+#[test]
+fn sixty_seeds_of_two_versions_side_by_side_find_nothing() {
+    run(0..60, false, true);
 }
 
 #[test]

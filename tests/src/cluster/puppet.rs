@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cursormesh_mesh::net::{self, Identity, Mesh, Settings, View};
 use cursormesh_mesh::proto::event::{Cursor, Row, User};
 use cursormesh_mesh::proto::{
-    Config, Event, GRACE, Local, MemberId, NodeName, RoomName, Rules, SNAPSHOT_PART_BYTES,
+    Config, Event, GRACE, Local, MemberId, NodeName, RoomName, Rules, SNAPSHOT_PART_BYTES, Versions,
 };
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -53,6 +53,8 @@ impl Puppet {
             seeds: known,
             grace: GRACE,
             snapshot_part_bytes: SNAPSHOT_PART_BYTES,
+            public: String::new(),
+            versions: Versions::default(),
             rules: Rules::default(),
         };
         let identity = Identity::from_pem(&cluster.bundle(name)?)?;

@@ -5,7 +5,7 @@ import { Ladder, SHORT_LIVED_MS, type Lifetime } from "./ladder";
 import { GIVEN_UP, Link } from "./link";
 import type { LookAround } from "./nearest";
 import type { Nodes } from "./nodes";
-import { SUBPROTOCOL, SUBPROTOCOL_JSON, assertNever, type ClientMessage, type ServerMessage, type Welcome } from "./protocol";
+import { PROTOCOL, SUBPROTOCOL, SUBPROTOCOL_JSON, assertNever, type ClientMessage, type ServerMessage, type Welcome } from "./protocol";
 import type { OpenSocket } from "./transport";
 import { openWebSocket } from "./transport/websocket";
 import { VERSION } from "./version";
@@ -387,6 +387,6 @@ export class Connection {
 }
 
 function hello(token: string | null): ClientMessage {
-  const client = `cursormesh-js/${VERSION}`;
-  return token === null ? { type: "hello", client } : { type: "hello", client, token };
+  // A token that is undefined is left out.
+  return { type: "hello", client: `cursormesh-js/${VERSION}`, protocol: PROTOCOL, token: token ?? undefined };
 }

@@ -6,6 +6,8 @@ import type { DropReason, LeaveReason, RebuiltReason, User } from "./api";
 
 export const SUBPROTOCOL = "cursormesh.v1";
 export const SUBPROTOCOL_JSON = "cursormesh.v1.json";
+/** The newest version spoken. `welcome` says that of the connection: what is newer is not said on it. */
+export const PROTOCOL = 2;
 
 /** The newest number of each origin. */
 export type Positions = Record<string, string>;
@@ -31,6 +33,8 @@ export interface Limits {
 export interface Welcome {
   type: "welcome";
   connection: string;
+  /** The version of the connection; a node of version 1 does not say it. */
+  protocol?: number;
   node: string;
   region: string;
   ping_ms: number;
@@ -98,7 +102,7 @@ export interface PositionsMessage {
 }
 
 export type ClientMessage =
-  | { type: "hello"; client: string; token?: string }
+  | { type: "hello"; client: string; protocol: number; token?: string | undefined }
   | { type: "ping"; t: number }
   | Join
   | { type: "update"; room: string; user?: Partial<User>; state?: unknown }

@@ -25,7 +25,7 @@ describe("connecting", () => {
     assert.equal(world.socket.url, "ws://n1.test/v1");
     assert.deepEqual(world.socket.protocols, ["cursormesh.v1"]);
     world.socket.open();
-    assert.deepEqual(world.socket.sent, [{ type: "hello", client: "cursormesh-js/0.1.0", token: "abc" }]);
+    assert.deepEqual(world.socket.sent, [{ type: "hello", client: "cursormesh-js/0.1.0", protocol: 2, token: "abc" }]);
     world.socket.welcome();
     assert.deepEqual(client.status, { state: "connected", node: "n1", region: "eu", transport: "websocket", fallback: null });
     assert.deepEqual(told.map(([, status]) => state(status as Status)), ["connected"]);

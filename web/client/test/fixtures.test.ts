@@ -17,11 +17,15 @@ type Fixture = { about: string; from: "client" | "server" } & (
 const directory = join(process.cwd(), "../protocol");
 /** Names of files that a test looked into, and not only parsed. */
 const used = new Set<string>();
-const fixtures = new Map(
-  readdirSync(directory)
-    .filter((name) => name.endsWith(".json"))
-    .map((name) => [name.slice(0, -5), JSON.parse(readFileSync(join(directory, name), "utf8")) as Fixture]),
-);
+const fixturesIn = (directory: string) =>
+  new Map(
+    readdirSync(directory)
+      .filter((name) => name.endsWith(".json"))
+      .map((name) => [name.slice(0, -5), JSON.parse(readFileSync(join(directory, name), "utf8")) as Fixture]),
+  );
+const fixtures = fixturesIn(directory);
+/** Those of the version before, frozen. */
+const previous = fixturesIn(join(directory, "v1"));
 
 function message<Type extends (ClientMessage | ServerMessage)["type"]>(name: string, type: Type) {
   const fixture = fixtures.get(name);
@@ -214,6 +218,64 @@ describe("fixtures", () => {
     await comeBack("41", resume?.token, recovered, message("event", "event") as ServerMessage);
     await comeBack("43", recovered.token, message("joined_rebuilt", "joined"));
     assert.deepEqual(told, [{ emoji: "👍" }, "recovered", "too_late"]);
+    client.close();
+  });
+
+  test("a client that comes back to a node of the version before goes on", async () => {
+    const world = new World();
+    const client = world.client({ persist: false });
+    const room = client.room("lobby");
+    const told: string[] = [];
+    room.on("recovered", () => told.push("recovered"));
+    const before = (name: string) => (previous.get(name) as { message: ServerMessage }).message;
+    const newer = message("welcome", "welcome");
+    assert.equal(newer.protocol, 2);
+    assert.ok(!("protocol" in before("welcome")));
+    const { self } = message("joined", "joined");
+    for (const welcome of [newer, before("welcome"), newer]) {
+      const { socket } = world;
+      socket.open();
+      socket.say(welcome);
+      assert.equal(client.status.state, "connected");
+      assert.equal(socket.last("hello").protocol, 2);
+      socket.join("lobby", [], told.length > 0 || socket.last("join").resume ? { self, outcome: "recovered" } : { self });
+      socket.end();
+      await world.clock.advance(5_000);
+    }
+    assert.deepEqual(told, ["recovered", "recovered"]);
+    assert.deepEqual(world.errors, []);
+    client.close();
+  });
+
+  test("what the client says is what the version before knows, with more in it at most", () => {
+    for (const [name, fixture] of previous) {
+      const newest = fixtures.get(name);
+      assert.ok(newest, name);
+      if ("hex" in fixture) assert.deepEqual({ ...newest, about: "" }, { ...fixture, about: "" }, name);
+      else if (fixture.from === "client") {
+        assert.ok("message" in newest);
+        assert.deepEqual({ ...newest.message, ...fixture.message }, newest.message, name);
+        const more = Object.keys(newest.message).filter((field) => !(field in fixture.message));
+        assert.deepEqual(more, name === "hello" ? ["protocol"] : [], name);
+      }
+    }
+  });
+
+  test("the client takes what a node of the version before says", async () => {
+    const world = new World();
+    const client = world.client();
+    const { socket } = world;
+    const room = client.room("lobby");
+    socket.open();
+    const say = (...names: string[]) => {
+      for (const name of names) socket.say((previous.get(name) as { message: ServerMessage }).message);
+    };
+    say("welcome", "joined", "snapshot", "presence", "event", "positions", "cursors", "token", "pressure", "error", "refused", "presence_left", "presence_unlisted");
+    assert.equal(room.me.member?.user.name, "Ada");
+    assert.equal(room.count, 2 + 4501);
+    say("left_kicked");
+    assert.equal(room.joined, false);
+    assert.deepEqual(world.errors, []);
     client.close();
   });
 

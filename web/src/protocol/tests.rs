@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod previous;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -12,7 +14,11 @@ use crate::cluster::Member;
 
 /// The files that both implementations are tested on, by name.
 fn fixtures() -> Vec<(String, Value)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("protocol");
+    fixtures_in("protocol")
+}
+
+fn fixtures_in(folder: &str) -> Vec<(String, Value)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<_> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -207,7 +213,7 @@ fn every_message_of_a_client_is_understood() {
         let message = parse(text.as_bytes()).unwrap_or_else(|close| panic!("{name}: {close:?}"));
         let raw = |value: Option<&RawValue>| value.map(|value| value.get().to_owned());
         match (name.as_str(), message) {
-            ("hello", ClientMessage::Hello) => {}
+            ("hello", ClientMessage::Hello(version)) => assert_eq!(version, VERSION),
             ("ping", ClientMessage::Ping(t)) => assert_eq!(t, 123.into()),
             ("join", ClientMessage::Join(join)) => {
                 let user = join.user.unwrap();
@@ -352,6 +358,7 @@ fn the_server_says_what_is_written_down() {
         "welcome",
         &welcome(&Welcome {
             connection: welcomed["connection"].as_str().unwrap().parse().unwrap(),
+            protocol: VERSION,
             node: "n1".into(),
             region: "eu".into(),
             ping_ms: 20_000,

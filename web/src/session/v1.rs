@@ -42,6 +42,8 @@ pub(crate) struct V1 {
     binary: bool,
     began: Instant,
     greeted: bool,
+    /// The version of the protocol that client and node agreed on.
+    version: u64,
     /// When to look again whether the node is ready, and when to welcome the client all the same.
     welcome_due: Option<(Instant, Instant)>,
     visits: Vec<Visit>,
@@ -61,6 +63,7 @@ impl V1 {
             binary,
             began: now,
             greeted: false,
+            version: 1,
             welcome_due: None,
             visits: Vec::new(),
             tokens_due: now + TOKEN_EVERY,
@@ -108,6 +111,7 @@ impl V1 {
         let nodes = directory.nodes();
         let welcome = Welcome {
             connection: self.id,
+            protocol: self.version,
             region: nodes
                 .iter()
                 .find(|summary| summary.node == node)
@@ -232,10 +236,13 @@ impl Session for V1 {
     fn text(&mut self, text: &[u8]) -> Result<usize, Close> {
         let message = protocol::parse(text)?;
         match message {
-            ClientMessage::Hello if self.greeted => {
+            ClientMessage::Hello(_) if self.greeted => {
                 return Err(Close::bad_message("hello comes once"));
             }
-            ClientMessage::Hello => self.greet(Instant::now()),
+            ClientMessage::Hello(version) => {
+                self.version = version;
+                self.greet(Instant::now());
+            }
             _ if !self.greeted => return Err(Close::bad_message("hello comes first")),
             ClientMessage::Ping(t) => self.say(&protocol::pong(&t, unix_ms())),
             ClientMessage::Join(join) => self.join(join),

@@ -94,6 +94,8 @@ mod tests {
             addr: None,
             alive: true,
             linked: relay.is_none(),
+            version: None,
+            public: String::new(),
             rtt: None,
             relay: relay.map(name),
             visible,

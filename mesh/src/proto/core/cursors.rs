@@ -9,7 +9,7 @@ use super::super::event::{Cursor, Event, Member};
 use super::super::identity::{ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::rule::Rule;
 use super::super::wire::{
-    CursorRecord, DATAGRAM_BYTES_MAX, DATAGRAM_WRAPPED_BYTES_MAX, Datagram, OwnerId,
+    CursorRecord, DATAGRAM_BYTES_MAX, DATAGRAM_WRAPPED_BYTES_MAX, Datagram, OwnerId, VERSION_OLDEST,
 };
 use super::Core;
 
@@ -435,14 +435,14 @@ fn batches(boot: u64, bytes_max: usize, records: impl Iterator<Item = CursorReco
             + 8;
         if bytes + size > bytes_max - 16 {
             let records = std::mem::take(&mut batch);
-            datagrams.push(Datagram::Cursors { boot, records }.encode());
+            datagrams.push(Datagram::Cursors { boot, records }.encode(VERSION_OLDEST));
             bytes = 0;
         }
         bytes += size;
         batch.push(record);
     }
     let records = batch;
-    datagrams.push(Datagram::Cursors { boot, records }.encode());
+    datagrams.push(Datagram::Cursors { boot, records }.encode(VERSION_OLDEST));
     datagrams
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::seq::SliceRandom;
 
 use super::super::identity::{ConnId, NodeName};
-use super::super::wire::{DATAGRAM_BYTES_MAX, Datagram, Liveness};
+use super::super::wire::{DATAGRAM_BYTES_MAX, Datagram, Liveness, VERSION_OLDEST};
 use super::Core;
 
 /// How often heartbeats are sent.
@@ -63,13 +63,14 @@ impl Core {
             // Name with its length, boot, heartbeat and age as varints at their largest.
             let size = entry.owner.node.as_str().len() + 1 + 10 + 10 + 5;
             if bytes + size > DATAGRAM_BYTES_MAX - 8 {
-                datagrams.push(Datagram::Liveness(std::mem::take(&mut batch)).encode());
+                datagrams
+                    .push(Datagram::Liveness(std::mem::take(&mut batch)).encode(VERSION_OLDEST));
                 bytes = 0;
             }
             bytes += size;
             batch.push(entry);
         }
-        datagrams.push(Datagram::Liveness(batch).encode());
+        datagrams.push(Datagram::Liveness(batch).encode(VERSION_OLDEST));
         datagrams
     }
 }

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::RngExt;
 
 use super::super::event::{CloseCode, Event, Lane, Output};
 use super::super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::overview::SeedOverview;
-use super::super::wire::{Frame, Hello, OwnerId, VERSION, VERSION_OLDEST};
+use super::super::wire::{self, Frame, Hello, OwnerId, PUBLIC_BYTES_MAX};
 use super::Core;
 use super::messages::{Outgoing, Sent};
 use super::snapshot::Serving;
@@ -51,6 +52,10 @@ pub(super) struct Conn {
     opened_at: Time,
     pub(super) heard_at: Time,
     hello: Option<Hello>,
+    /// The protocol version of the link; until the Hello was heard, the oldest.
+    pub(super) version: u16,
+    /// What the peer wants told to its users; empty if it did not say.
+    pub(super) public: String,
     pub(super) up: bool,
     pub(super) rtt: Duration,
     pub(super) room_for_cursors: bool,
@@ -61,7 +66,7 @@ pub(super) struct Conn {
     pub(super) pushed: u64,
     /// A push was skipped; a digest has to tell the peer when there is room again.
     pub(super) behind: bool,
-    early: Vec<(Lane, Frame)>,
+    early: Vec<(Lane, Bytes)>,
     early_bytes: usize,
     pub(super) serving: Serving,
     pub(super) outgoing: Outgoing,
@@ -133,6 +138,17 @@ impl Core {
     pub(super) fn peer_of(&self, conn: ConnId) -> Option<NodeName> {
         let link = self.conns.get(&conn)?;
         link.up.then(|| link.peer.clone())
+    }
+
+    /// The protocol version of a connection.
+    pub(super) fn version_of(&self, conn: ConnId) -> u16 {
+        let link = self.conns.get(&conn);
+        link.map_or(self.config.versions.oldest, |link| link.version)
+    }
+
+    /// Whether a connection has a protocol version, and so what that version brought.
+    pub(super) fn speaks(&self, conn: ConnId, version: u16) -> bool {
+        self.version_of(conn) >= version
     }
 
     pub(super) fn take_seeds(&mut self) {
@@ -214,8 +230,8 @@ impl Core {
             dial.next = self.now.after(REDIAL_MAX);
         }
         let hello = Frame::Hello(Hello {
-            version: VERSION,
-            version_oldest: VERSION_OLDEST,
+            version: self.config.versions.newest,
+            version_oldest: self.config.versions.oldest,
             cluster: self.config.cluster.as_str().to_owned(),
             node: self.me.node.clone(),
             boot: self.me.boot,
@@ -234,6 +250,8 @@ impl Core {
                 opened_at: self.now,
                 heard_at: self.now,
                 hello: None,
+                version: self.config.versions.oldest,
+                public: String::new(),
                 up: false,
                 rtt: Duration::ZERO,
                 room_for_cursors: true,
@@ -251,12 +269,15 @@ impl Core {
         self.send(conn, Lane::Presence, &hello);
     }
 
-    /// What overtook the Hello on another stream waits for it.
-    pub(super) fn early(&mut self, conn: ConnId, lane: Lane, frame: Frame, bytes: usize) {
+    /// What overtook the Hello on another stream waits for it, and for the version that it decides.
+    pub(super) fn early(&mut self, conn: ConnId, lane: Lane, frame: Bytes) {
         let Some(link) = self.conns.get_mut(&conn) else {
             return;
         };
-        link.early_bytes += bytes;
+        if lane == Lane::Presence && wire::is_skippable(&frame) {
+            return;
+        }
+        link.early_bytes += frame.len();
         if lane == Lane::Presence || link.early_bytes > EARLY_BYTES_MAX {
             let reason = "the first frame must be a Hello".to_owned();
             return self.misbehaved(conn, CloseCode::Protocol, reason);
@@ -264,7 +285,7 @@ impl Core {
         link.early.push((lane, frame));
     }
 
-    pub(super) fn hello(&mut self, conn: ConnId, hello: Hello) {
+    pub(super) fn hello(&mut self, conn: ConnId, version: u16, hello: Hello) {
         let Some(link) = self.conns.get(&conn) else {
             return;
         };
@@ -308,7 +329,7 @@ impl Core {
                 "replaced by another connection".to_owned(),
             );
         }
-        self.link_up(conn, hello, replaced.is_none());
+        self.link_up(conn, version, hello, replaced.is_none());
         self.found_at(addr, dialled, &peer);
     }
 
@@ -509,7 +530,14 @@ impl Core {
         self.relay.forget(node);
     }
 
-    fn link_up(&mut self, conn: ConnId, hello: Hello, was_down: bool) {
+    /// What a peer wants told to its users.
+    pub(super) fn told_public(&mut self, conn: ConnId, text: String) {
+        if let Some(link) = self.conns.get_mut(&conn) {
+            link.public = text;
+        }
+    }
+
+    fn link_up(&mut self, conn: ConnId, version: u16, hello: Hello, was_down: bool) {
         let owner = OwnerId {
             node: hello.node.clone(),
             boot: hello.boot,
@@ -523,6 +551,7 @@ impl Core {
             return;
         };
         link.up = true;
+        link.version = version;
         link.pushed = self.log.seq();
         let early = std::mem::take(&mut link.early);
         let swim_id = self.swim.id_of(&hello);
@@ -545,13 +574,22 @@ impl Core {
         self.drop_detour(&owner);
         self.check_visibility();
         self.check_relays();
+        self.send_public(conn);
         self.send_members(conn);
         self.send_digest(conn);
         self.send_heads(&owner.node);
         self.send_all_current_cursors(&owner.node);
         self.announce_to(swim_id);
         for (lane, frame) in early {
-            self.dispatch(conn, lane, frame);
+            self.take_frame(conn, lane, &frame);
+        }
+    }
+
+    fn send_public(&mut self, conn: ConnId) {
+        let told = 1..=PUBLIC_BYTES_MAX;
+        if self.speaks(conn, 2) && told.contains(&self.config.public.len()) {
+            let frame = Frame::Public(self.config.public.clone());
+            self.send(conn, Lane::Presence, &frame);
         }
     }
 
@@ -580,15 +618,6 @@ impl Core {
     }
 
     fn judge(&self, link: &Conn, hello: &Hello) -> Result<(), (CloseCode, String)> {
-        if hello.version < VERSION_OLDEST || hello.version_oldest > VERSION {
-            return Err((
-                CloseCode::Version,
-                format!(
-                    "it speaks protocol versions {} to {}, this node {VERSION_OLDEST} to {VERSION}",
-                    hello.version_oldest, hello.version
-                ),
-            ));
-        }
         if hello.cluster != self.config.cluster.as_str() {
             return Err((
                 CloseCode::Cluster,
@@ -644,7 +673,7 @@ impl Core {
             || self.now.since(old.heard_at) >= SILENT
     }
 
-    fn refuse(&mut self, conn: ConnId, code: CloseCode, reason: String) {
+    pub(super) fn refuse(&mut self, conn: ConnId, code: CloseCode, reason: String) {
         let Some(link) = self.conns.get(&conn) else {
             return;
         };

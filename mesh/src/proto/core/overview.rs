@@ -86,6 +86,8 @@ impl Core {
                 .or_else(|| replica.and_then(|replica| replica.table.advertise)),
             alive: self.swim.is_alive(node),
             linked: link.is_some(),
+            version: link.map(|link| link.version),
+            public: link.map(|link| link.public.clone()).unwrap_or_default(),
             rtt: link.map(|link| link.rtt),
             relay: self.relay_of(node),
             visible,

@@ -181,12 +181,13 @@ impl Core {
         }
     }
 
+    /// The frame has to be one of the oldest version: that of the target is not known here.
     pub(super) fn send_relayed(&mut self, conn: ConnId, lane: Lane, to: NodeName, frame: &Frame) {
         let wrapped = Frame::Relay(Relay {
             origin: self.me.clone(),
             left: 1,
             to: vec![to],
-            inner: frame.encode(),
+            inner: frame.encode(self.config.versions.oldest),
         });
         self.send(conn, lane, &wrapped);
     }
@@ -198,12 +199,16 @@ impl Core {
             to: vec![to],
             inner,
         });
-        self.send_datagram(conn, wrapped.encode(), false);
+        self.send_datagram(conn, wrapped.encode(self.version_of(conn)), false);
     }
 
     pub(super) fn relay_frame(&mut self, conn: ConnId, lane: Lane, relay: Relay) {
         if relay.left == 0 {
-            return match self.opened(&relay).then(|| Frame::decode(&relay.inner)) {
+            let newest = self.config.versions.newest;
+            return match self
+                .opened(&relay)
+                .then(|| Frame::decode(&relay.inner, newest))
+            {
                 Some(Ok(Frame::Delta(delta))) => self.delta(conn, Some(&relay.origin), delta),
                 Some(Ok(Frame::Digest(digest))) => self.hear_of_newer_life(&relay.origin, &digest),
                 Some(Ok(Frame::Messages(messages))) => {
@@ -231,7 +236,11 @@ impl Core {
 
     pub(super) fn relay_datagram(&mut self, conn: ConnId, relay: Relay) {
         if relay.left == 0 {
-            return match self.opened(&relay).then(|| Datagram::decode(&relay.inner)) {
+            let newest = self.config.versions.newest;
+            return match self
+                .opened(&relay)
+                .then(|| Datagram::decode(&relay.inner, newest))
+            {
                 Some(Ok(Datagram::Cursors { boot, records })) if boot == relay.origin.boot => {
                     self.cursor_batch(&relay.origin, &records);
                 }
@@ -239,7 +248,7 @@ impl Core {
             };
         }
         for (target, relay) in self.forwarded(conn, None, relay) {
-            let bytes = Datagram::Relay(relay).encode();
+            let bytes = Datagram::Relay(relay).encode(self.version_of(target));
             if bytes.len() <= DATAGRAM_WRAPPED_BYTES_MAX {
                 self.send_datagram(target, bytes, false);
             } else {

@@ -209,6 +209,7 @@ impl Core {
         let Some(link) = self.conns.get_mut(&conn) else {
             return;
         };
+        let version = link.version;
         let serving = &mut link.serving;
         if serving.bytes > PREPARED_MAX || serving.parts.iter().any(|(other, _)| *other == owner) {
             return;
@@ -235,7 +236,7 @@ impl Core {
                 parts,
                 entries,
             })
-            .encode();
+            .encode(version);
             serving.bytes += frame.len();
             serving.parts.push_back((owner.clone(), frame));
         }

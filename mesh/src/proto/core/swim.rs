@@ -260,7 +260,8 @@ impl Core {
             return;
         }
         if let Some((conn, _)) = self.link_to(&to.node) {
-            self.send_datagram(conn, Datagram::Swim(packet).encode(), true);
+            let packet = Datagram::Swim(packet).encode(self.version_of(conn));
+            self.send_datagram(conn, packet, true);
         }
     }
 

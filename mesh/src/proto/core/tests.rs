@@ -10,10 +10,11 @@ use bytes::Bytes;
 use super::super::event::*;
 use super::super::identity::*;
 use super::super::rule::Rules;
-use super::super::wire::{Delta, Frame, Hello, OwnerId};
+use super::super::wire::{Delta, Frame, Hello, OwnerId, VERSION, Versions};
 use super::{Config, Core, GRACE, SNAPSHOT_PART_BYTES};
 
 mod hostile;
+mod versions;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -79,6 +80,8 @@ fn config(index: usize, count: usize, boot: u64) -> Config {
             .collect(),
         grace: GRACE,
         snapshot_part_bytes: SNAPSHOT_PART_BYTES,
+        public: String::new(),
+        versions: Versions::default(),
         rules: Rules::default(),
     }
 }
@@ -717,7 +720,7 @@ fn refusal(frame: &Frame) -> Option<CloseCode> {
         dialled: false,
     };
     mesh.input(0, connected);
-    let bytes = frame.encode();
+    let bytes = frame.encode(VERSION);
     mesh.input(
         0,
         Input::Frame {
@@ -735,7 +738,7 @@ fn a_hello_is_believed_only_if_all_of_it_fits() {
     assert_eq!(refusal(&Frame::Hello(fits.clone())), None);
     let newer = Hello {
         version: 9,
-        version_oldest: 2,
+        version_oldest: VERSION + 1,
         ..fits.clone()
     };
     assert_eq!(refusal(&Frame::Hello(newer)), Some(CloseCode::Version));
@@ -767,7 +770,7 @@ fn a_delta_of_somebody_else_closes_the_link() {
         to: 0,
         ops: vec![],
     })
-    .encode();
+    .encode(VERSION);
     mesh.input(
         0,
         Input::Frame {
@@ -844,7 +847,7 @@ fn a_slow_link_gets_the_newest_of_each_sender_and_the_queue_stays_bounded() {
             frame,
             ..
         } = output
-            && let Frame::Messages(messages) = Frame::decode(&frame).unwrap()
+            && let Frame::Messages(messages) = Frame::decode(&frame, VERSION).unwrap()
         {
             newest = messages.items.last().map(|(_, message)| message.payload[0]);
         }

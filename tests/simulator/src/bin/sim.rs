@@ -34,6 +34,10 @@ struct Arguments {
     /// Let nodes know each other by a name alone, and change what it stands for.
     #[arg(long)]
     named: bool,
+    /// Let some nodes speak the version before the newest alone, judged by its frozen codec; in half of
+    /// the seeds all nodes begin so and are upgraded one by one, and some rolled back.
+    #[arg(long)]
+    mixed: bool,
     /// Print every input and output of every node to standard error: for one seed.
     #[arg(long)]
     trace: bool,
@@ -71,6 +75,7 @@ fn run(arguments: &Arguments) -> ExitCode {
                         nodes: arguments.nodes,
                         plain: arguments.plain,
                         named: arguments.named,
+                        mixed: arguments.mixed,
                         trace: arguments.trace,
                         ..Options::default()
                     };
@@ -133,6 +138,9 @@ fn run(arguments: &Arguments) -> ExitCode {
     }
     if arguments.named {
         same += " --named";
+    }
+    if arguments.mixed {
+        same += " --mixed";
     }
     for seed in failed.iter().take(10) {
         say(&format!(

@@ -21,7 +21,7 @@ fn counter(mesh: &Mesh, index: usize, wanted: &str) -> u64 {
 }
 
 fn frame(mesh: &mut Mesh, index: usize, conn: ConnId, lane: Lane, frame: &Frame) {
-    let bytes = frame.encode();
+    let bytes = frame.encode(VERSION);
     mesh.input(index, Input::Frame { conn, lane, bytes });
 }
 
@@ -55,12 +55,12 @@ fn a_relay_forwards_nothing_more_to_a_link_that_does_not_keep_up() {
             },
         )],
     })
-    .encode();
+    .encode(VERSION);
     let mut forwarded = 0;
     for second in 0..40 {
         let now = mesh.now.after(Duration::from_secs(second));
         let core = &mut mesh.nodes[1].core;
-        let bytes = relayed(2, 1, 0, inner.clone()).encode();
+        let bytes = relayed(2, 1, 0, inner.clone()).encode(VERSION);
         let lane = Lane::Messages;
         core.handle(
             now,
@@ -97,7 +97,7 @@ fn a_lie_inside_a_relay_does_not_cost_the_carrier_its_link() {
         to: 0,
         ops: vec![],
     });
-    let lie = relayed(2, 0, 0, lie.encode());
+    let lie = relayed(2, 0, 0, lie.encode(VERSION));
     frame(&mut mesh, 0, carrier, Lane::Presence, &lie);
     assert!(mesh.nodes[0].closes.is_empty());
     assert_eq!(counter(&mesh, 0, "relay_dropped_total"), 1);
@@ -142,7 +142,7 @@ fn an_owner_with_too_many_rows_is_dropped_whole() {
             to: from_number + 1,
             ops: vec![Op::Put(row)],
         });
-        let bytes = delta.encode();
+        let bytes = delta.encode(VERSION);
         let lane = Lane::Presence;
         mesh.nodes[0].core.handle(
             mesh.now,
