@@ -12,6 +12,7 @@ mod links;
 mod messages;
 mod overview;
 mod owner;
+mod region;
 mod relay;
 mod replay;
 mod replica;
@@ -125,6 +126,7 @@ pub struct Core {
     messages: messages::Messaging,
     cursors: cursors::Cursors,
     relay: relay::Relaying,
+    gateways: region::Gateways,
     replays: replay::Replays,
     late: late::LateLeaves,
 }
@@ -164,6 +166,7 @@ counters! {
     cursors_out_total: "Cursor positions sent to peers, counted per peer.",
     cursors_stale_total: "Cursor positions from peers dropped because a newer one was known.",
     cursors_conflated_total: "Cursor positions replaced by a newer one on a slow link.",
+    shared_copies_total: "Frames and datagrams sent to one node of a region for others of it as well.",
     relayed_total: "Frames and datagrams forwarded for other nodes.",
     relay_dropped_total: "Frames and datagrams not forwarded: over budget, or not allowed.",
     swim_guarded_total: "Needless SWIM down notices to healthy members withheld.",
@@ -213,6 +216,7 @@ impl Core {
             messages: messages::Messaging::default(),
             cursors: cursors::Cursors::default(),
             relay: relay::Relaying::default(),
+            gateways: region::Gateways::default(),
             replays: replay::Replays::default(),
             late: late::LateLeaves::default(),
             me,

@@ -50,7 +50,7 @@ pub(super) struct Conn {
     dialled: bool,
     opened_at: Time,
     pub(super) heard_at: Time,
-    hello: Option<Hello>,
+    pub(super) hello: Option<Hello>,
     pub(super) up: bool,
     pub(super) rtt: Duration,
     pub(super) room_for_cursors: bool,
@@ -222,7 +222,7 @@ impl Core {
             bump: self.swim.bump(),
             region: self.config.region.clone(),
             advertise: self.config.advertise,
-            capabilities: 0,
+            capabilities: super::region::GATEWAY,
             your_boot: self.boots.get(&peer).copied().unwrap_or(0),
         });
         self.conns.insert(

@@ -12,6 +12,7 @@ use super::super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::rule::Rule;
 use super::super::wire::{Frame, MessagePull, Messages, OwnerId};
 use super::Core;
+use super::region::Way;
 
 /// What a ring keeps of a room.
 const RING_MESSAGES: usize = 256;
@@ -161,7 +162,8 @@ pub(super) struct Outgoing {
 /// A batch and for whom: for the peer itself, or for a node it relays to.
 #[derive(Debug)]
 struct Parcel {
-    relay_to: Option<NodeName>,
+    /// Empty: for the peer.
+    to: Vec<NodeName>,
     body: Messages,
 }
 
@@ -246,8 +248,70 @@ impl Core {
             .flatten()
             .cloned()
             .collect();
-        for node in nodes {
+        // Who was not sent everything before needs more than these.
+        let is_even = |node: &NodeName| {
+            let sent = self.peers.get(node).and_then(|peer| peer.sent.get(&room));
+            sent.is_none_or(|sent| sent.to == before && !sent.missed)
+        };
+        let (even, mut alone): (Vec<NodeName>, Vec<NodeName>) =
+            nodes.into_iter().partition(is_even);
+        let shared: Vec<Way> = self.ways(&even);
+        let shared = shared.into_iter().filter(Way::is_shared);
+        let mut reached = BTreeSet::new();
+        for way in shared {
+            reached.extend(way.reaches.iter().cloned());
+            self.share_messages(way, &room, before, to, &numbered);
+        }
+        alone.extend(even.into_iter().filter(|node| !reached.contains(node)));
+        for node in alone {
             self.send_messages(&node, &room, before, to, &numbered);
+        }
+    }
+
+    /// Sends messages that follow `before` to a gateway and its neighbours, who have all been sent what
+    /// came before.
+    fn share_messages(
+        &mut self,
+        way: Way,
+        room: &RoomName,
+        before: u64,
+        to: u64,
+        items: &[(u64, Message)],
+    ) {
+        let Way {
+            conn,
+            to: targets,
+            reaches,
+        } = way;
+        for (index, node) in reaches.into_iter().enumerate() {
+            let sent = Sent {
+                to,
+                missed: false,
+                // The gateway may not pass it on.
+                unsure: index > 0,
+                at: self.now,
+            };
+            if sent.unsure {
+                self.gateways.doubt(&node, room);
+            }
+            let peer = self.peers.entry(node).or_default();
+            peer.sent.insert(room.clone(), sent);
+        }
+        let body = Messages {
+            origin: self.me.clone(),
+            room: room.clone(),
+            base: before,
+            to,
+            lost: 0,
+            ticket: 0,
+            // How much of its log was known differs from node to node. One that has only just entered
+            // the room waits for the head, which goes to each alone.
+            known: 0,
+            items: items.to_vec(),
+        };
+        for body in split(body) {
+            let to = targets.clone();
+            self.enqueue(conn, Parcel { to, body });
         }
     }
 
@@ -313,9 +377,10 @@ impl Core {
             body.lost = u64::from(!complete);
             body.items = kept;
         }
+        let to: Vec<NodeName> = relay_to.into_iter().collect();
         for body in split(body) {
-            let relay_to = relay_to.clone();
-            self.enqueue(conn, Parcel { relay_to, body });
+            let to = to.clone();
+            self.enqueue(conn, Parcel { to, body });
         }
     }
 
@@ -366,7 +431,7 @@ impl Core {
         self.enqueue(
             conn,
             Parcel {
-                relay_to,
+                to: relay_to.into_iter().collect(),
                 body: Messages {
                     origin: self.me.clone(),
                     room: room.clone(),
@@ -379,6 +444,23 @@ impl Core {
                 },
             },
         );
+    }
+
+    /// Says how far the messages are that went by way of a gateway, to its neighbours, in rooms that have
+    /// been quiet for a while: of the last message there is nothing after it to show that it is missing.
+    pub(super) fn send_quiet_heads(&mut self, quiet: Duration) {
+        let now = self.now;
+        for (node, room) in self.gateways.doubted() {
+            let sent = self.peers.get(&node).and_then(|peer| peer.sent.get(&room));
+            match sent.filter(|sent| sent.unsure && !sent.missed) {
+                Some(sent) if now.since(sent.at) < quiet => {}
+                Some(_) => {
+                    self.gateways.trust(&node, &room);
+                    self.send_head(&node, &room);
+                }
+                None => self.gateways.trust(&node, &room),
+            }
+        }
     }
 
     /// Says how far the messages are that went to a node through a relay lately.
@@ -476,7 +558,7 @@ impl Core {
             };
             link.outgoing.bytes -= size(&parcel.body);
             self.counters.messages_out_total += parcel.body.items.len() as u64;
-            self.send_along(conn, parcel.relay_to, &Frame::Messages(parcel.body));
+            self.send_along(conn, parcel.to, &Frame::Messages(parcel.body));
         }
     }
 
@@ -492,7 +574,7 @@ impl Core {
             link.outgoing.bytes -= size(&parcel.body);
             self.counters.messages_out_total += parcel.body.items.len() as u64;
             let frame = Frame::Messages(parcel.body);
-            self.send_along(conn, parcel.relay_to, &frame);
+            self.send_along(conn, parcel.to, &frame);
         }
     }
 
@@ -509,11 +591,11 @@ impl Core {
             return;
         }
         // What goes to the peer and what it relays are for different readers.
-        let mut newest: BTreeSet<(Option<NodeName>, RoomName, MemberId)> = BTreeSet::new();
+        let mut newest: BTreeSet<(Vec<NodeName>, RoomName, MemberId)> = BTreeSet::new();
         let mut refused = Vec::new();
         let mut bytes = 0;
         for parcel in outgoing.queue.iter_mut().rev() {
-            let (to, room) = (parcel.relay_to.clone(), parcel.body.room.clone());
+            let (to, room) = (parcel.to.clone(), parcel.body.room.clone());
             let mut kept: Vec<(u64, Message)> = Vec::new();
             for (number, message) in parcel.body.items.drain(..).rev() {
                 let keeps = match message.kind {
@@ -538,9 +620,9 @@ impl Core {
         // Parcels that were emptied are joined with the next of their room, so that the queue is
         // bounded by what it carries.
         let mut joined: Vec<Parcel> = Vec::new();
-        let mut last: BTreeMap<(Option<NodeName>, RoomName), usize> = BTreeMap::new();
+        let mut last: BTreeMap<(Vec<NodeName>, RoomName), usize> = BTreeMap::new();
         for parcel in outgoing.queue.drain(..) {
-            let key = (parcel.relay_to.clone(), parcel.body.room.clone());
+            let key = (parcel.to.clone(), parcel.body.room.clone());
             let before = last.get(&key).and_then(|index| joined.get_mut(*index));
             match before {
                 Some(before)
@@ -765,13 +847,14 @@ impl Core {
             to,
             ticket: 0,
         });
-        self.send_along(conn, relay_to, &frame);
+        self.send_along(conn, relay_to.into_iter().collect(), &frame);
     }
 
-    fn send_along(&mut self, conn: ConnId, relay_to: Option<NodeName>, frame: &Frame) {
-        match relay_to {
-            None => self.send(conn, Lane::Messages, frame),
-            Some(node) => self.send_relayed(conn, Lane::Messages, node, frame),
+    fn send_along(&mut self, conn: ConnId, to: Vec<NodeName>, frame: &Frame) {
+        if to.is_empty() {
+            self.send(conn, Lane::Messages, frame);
+        } else {
+            self.send_relayed(conn, Lane::Messages, to, frame);
         }
     }
 
@@ -847,7 +930,7 @@ impl Core {
             known: self.applied_of(asker),
             items,
         });
-        self.send_along(conn, relay_to, &frame);
+        self.send_along(conn, relay_to.into_iter().collect(), &frame);
     }
 
     /// Listens to an origin in a room from a number on, if it does not yet: what follows is asked for.

@@ -229,6 +229,7 @@ impl Core {
     pub(super) fn push_deltas(&mut self) {
         self.pushed_at = self.now;
         self.log_pushed = self.log.seq();
+        self.share_deltas();
         for conn in self.up_conns() {
             self.push_to(conn);
         }
