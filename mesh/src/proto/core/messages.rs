@@ -20,6 +20,8 @@ const RING_BYTES: usize = 64 * 1024;
 /// What all rings keep together; past it the oldest are emptied.
 const RINGS_BYTES: usize = 8 * 1024 * 1024;
 pub(super) const RING_AGE: Duration = Duration::from_secs(30);
+/// A gateway passes on within this time, or something else is amiss.
+const PASSED_ON_WITHIN: Duration = Duration::from_secs(3);
 /// Unsent message bytes to a peer beyond which a link counts as slow.
 const UNSENT_MAX: usize = 256 * 1024;
 /// Payload bytes after which a frame is full.
@@ -248,10 +250,10 @@ impl Core {
             .flatten()
             .cloned()
             .collect();
-        // Who was not sent everything before needs more than these.
+        // Who was not sent everything before, or nothing yet, needs more than these.
         let is_even = |node: &NodeName| {
             let sent = self.peers.get(node).and_then(|peer| peer.sent.get(&room));
-            sent.is_none_or(|sent| sent.to == before && !sent.missed)
+            sent.is_some_and(|sent| sent.to == before && !sent.missed)
         };
         let (even, mut alone): (Vec<NodeName>, Vec<NodeName>) =
             nodes.into_iter().partition(is_even);
@@ -463,6 +465,44 @@ impl Core {
         }
     }
 
+    /// Sends to each alone what went to it by way of a gateway a moment ago: this node leaves, and its last
+    /// word must not overtake what others still pass on.
+    pub(super) fn send_shared_again(&mut self) {
+        let now = self.now;
+        for (node, room) in self.gateways.doubted() {
+            self.gateways.trust(&node, &room);
+            let Some(ring) = self.messages.rings.get(&room) else {
+                continue;
+            };
+            let own = ring.items.iter().filter(|kept| kept.origin == self.me);
+            let (old, fresh): (Vec<&Kept>, Vec<&Kept>) =
+                own.partition(|kept| now.since(kept.at) >= PASSED_ON_WITHIN);
+            let floor = ring.floors.get(&self.me).copied().unwrap_or(0);
+            let base = old.last().map_or(floor, |kept| kept.number);
+            let items = fresh
+                .into_iter()
+                .map(|kept| (kept.number, kept.message.clone()))
+                .collect();
+            let body = Messages {
+                origin: self.me.clone(),
+                room: room.clone(),
+                base,
+                to: ring.own_last,
+                lost: 0,
+                ticket: 0,
+                known: 0,
+                items,
+            };
+            let Some((conn, None)) = self.route(&node) else {
+                continue;
+            };
+            for body in split(body) {
+                let to = Vec::new();
+                self.enqueue(conn, Parcel { to, body });
+            }
+        }
+    }
+
     /// Says how far the messages are that went to a node through a relay lately.
     pub(super) fn send_tails(&mut self, node: &NodeName) {
         if !self.holds(Rule::TailsThroughRelay) {
@@ -610,8 +650,11 @@ impl Core {
                 } else if message.kind == MessageKind::Tutorial {
                     self.counters.messages_conflated_total += 1;
                 } else {
-                    self.counters.messages_refused_total += 1;
-                    refused.push((room.clone(), message.sender));
+                    // It is told for each node that does not get it.
+                    for _ in 0..to.len().max(1) {
+                        self.counters.messages_refused_total += 1;
+                        refused.push((room.clone(), message.sender));
+                    }
                 }
             }
             kept.reverse();
