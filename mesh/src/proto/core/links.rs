@@ -574,7 +574,9 @@ impl Core {
         {
             peer.up = None;
             peer.pushed = pushed;
+            let region = peer.region.clone();
             self.doubt_sent(&node);
+            self.gateway_lost(&node, &region);
         }
         self.drop_pulls(conn);
     }

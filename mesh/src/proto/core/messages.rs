@@ -20,8 +20,8 @@ const RING_BYTES: usize = 64 * 1024;
 /// What all rings keep together; past it the oldest are emptied.
 const RINGS_BYTES: usize = 8 * 1024 * 1024;
 pub(super) const RING_AGE: Duration = Duration::from_secs(30);
-/// A gateway passes on within this time, or something else is amiss.
-const PASSED_ON_WITHIN: Duration = Duration::from_secs(3);
+/// A gateway passes on within this time, or its link is given up.
+const PASSED_ON_WITHIN: Duration = Duration::from_secs(4);
 /// Unsent message bytes to a peer beyond which a link counts as slow.
 const UNSENT_MAX: usize = 256 * 1024;
 /// Payload bytes after which a frame is full.
@@ -285,6 +285,9 @@ impl Core {
             to: targets,
             reaches,
         } = way;
+        let Some(gateway) = targets.first() else {
+            return;
+        };
         for (index, node) in reaches.into_iter().enumerate() {
             let sent = Sent {
                 to,
@@ -294,7 +297,7 @@ impl Core {
                 at: self.now,
             };
             if sent.unsure {
-                self.gateways.doubt(&node, room);
+                self.gateways.doubt(&node, room, gateway);
             }
             let peer = self.peers.entry(node).or_default();
             peer.sent.insert(room.clone(), sent);
@@ -465,11 +468,10 @@ impl Core {
         }
     }
 
-    /// Sends to each alone what went to it by way of a gateway a moment ago: this node leaves, and its last
-    /// word must not overtake what others still pass on.
-    pub(super) fn send_shared_again(&mut self) {
+    /// Sends to each alone what went to it by way of a gateway a moment ago.
+    pub(super) fn send_shared_again(&mut self, doubted: Vec<(NodeName, RoomName)>) {
         let now = self.now;
-        for (node, room) in self.gateways.doubted() {
+        for (node, room) in doubted {
             self.gateways.trust(&node, &room);
             let Some(ring) = self.messages.rings.get(&room) else {
                 continue;

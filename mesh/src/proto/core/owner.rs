@@ -187,7 +187,9 @@ impl Core {
             }
         }
         self.push_deltas();
-        self.send_shared_again();
+        // Nor may the last word overtake what others still pass on.
+        let doubted = self.gateways.doubted();
+        self.send_shared_again(doubted);
         let bye = Frame::Bye(Bye {
             boot: self.me.boot,
             linger_ms: u32::try_from(linger.as_millis()).unwrap_or(u32::MAX),

@@ -5,7 +5,7 @@
 //! were: heartbeats, digests, heads and pulls go over them, and through them whatever a gateway does not
 //! pass on is noticed and asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::super::event::Lane;
 use super::super::identity::{ConnId, NodeName, RoomName};
@@ -24,14 +24,15 @@ const TARGETS_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Gateways {
     chosen: BTreeMap<String, NodeName>,
-    /// Nodes and rooms whose last message went by way of a gateway.
-    doubted: BTreeSet<(NodeName, RoomName)>,
+    /// Nodes and rooms whose last message went by way of a gateway, and of which.
+    doubted: BTreeMap<(NodeName, RoomName), NodeName>,
 }
 
 impl Gateways {
     /// A room's last message went to a node by way of a gateway.
-    pub(super) fn doubt(&mut self, node: &NodeName, room: &RoomName) {
-        self.doubted.insert((node.clone(), room.clone()));
+    pub(super) fn doubt(&mut self, node: &NodeName, room: &RoomName, gateway: &NodeName) {
+        let key = (node.clone(), room.clone());
+        self.doubted.insert(key, gateway.clone());
     }
 
     /// The node has been told how far the room's messages are, or need not be.
@@ -41,7 +42,14 @@ impl Gateways {
 
     /// Where the last message went by way of a gateway, and nothing was said since.
     pub(super) fn doubted(&self) -> Vec<(NodeName, RoomName)> {
-        self.doubted.iter().cloned().collect()
+        self.doubted.keys().cloned().collect()
+    }
+
+    /// The same for one gateway, which is none from now on.
+    fn doubted_through(&mut self, gateway: &NodeName) -> Vec<(NodeName, RoomName)> {
+        self.chosen.retain(|_, chosen| chosen != gateway);
+        let through = self.doubted.iter().filter(|(_, by)| *by == gateway);
+        through.map(|(key, _)| key.clone()).collect()
     }
 }
 
@@ -104,6 +112,24 @@ impl Core {
         let is_elsewhere = hello.region != self.config.region && !hello.region.is_empty();
         let knows = hello.capabilities & GATEWAY != 0;
         (is_elsewhere && knows).then(|| hello.region.clone())
+    }
+
+    /// The link to a node broke. If it was a gateway, what it was to pass on a moment ago goes to each
+    /// alone, before later messages push it out of what is kept, and its neighbours are told how far
+    /// everybody's operations are.
+    pub(super) fn gateway_lost(&mut self, gateway: &NodeName, region: &str) {
+        let was_gateway = self.gateways.chosen.get(region) == Some(gateway);
+        let doubted = self.gateways.doubted_through(gateway);
+        self.send_shared_again(doubted);
+        if !was_gateway {
+            return;
+        }
+        for conn in self.up_conns() {
+            let hello = self.conns.get(&conn).and_then(|link| link.hello.as_ref());
+            if hello.is_some_and(|hello| hello.region == region) {
+                self.send_digest(conn);
+            }
+        }
     }
 
     /// Sends own operations to gateways for their neighbours, as far as all of them were sent the same.
