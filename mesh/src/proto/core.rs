@@ -301,6 +301,7 @@ impl Core {
             self.release_leaves();
             self.finish_replays();
             self.check_relays();
+            self.check_gateways();
             self.check_about();
             self.check_links();
         }

@@ -17,6 +17,11 @@ use super::region::Way;
 /// What a ring keeps of a room.
 const RING_MESSAGES: usize = 256;
 const RING_BYTES: usize = 64 * 1024;
+/// What it keeps while some of it went by way of a gateway that may turn out to be gone: the same again
+/// must be there for the gateway's neighbours. From half of it on nothing more is shared, until the
+/// room has calmed down to an eighth.
+const RING_SHARED_MESSAGES: usize = 8 * 1024;
+const RING_SHARED_BYTES: usize = 1024 * 1024;
 /// What all rings keep together; past it the oldest are emptied.
 const RINGS_BYTES: usize = 8 * 1024 * 1024;
 pub(super) const RING_AGE: Duration = Duration::from_secs(30);
@@ -74,6 +79,10 @@ struct Ring {
     floors: BTreeMap<OwnerId, u64>,
     /// The last number that was dropped, per origin.
     dropped: BTreeMap<OwnerId, u64>,
+    /// When something last went by way of a gateway.
+    shared_at: Option<Time>,
+    /// More is said than is shared.
+    overflows: bool,
     /// It is due to be looked at.
     due: bool,
 }
@@ -96,10 +105,30 @@ impl Ring {
             number,
             message,
         });
-        while self.items.len() > 1 && (self.items.len() > RING_MESSAGES || self.bytes > RING_BYTES)
-        {
+        self.trim(now);
+    }
+
+    fn is_over(&self, messages: usize, bytes: usize) -> bool {
+        self.items.len() > messages || self.bytes > bytes
+    }
+
+    /// Drops the oldest down to the bounds, but not what a gateway may not have passed on yet.
+    fn trim(&mut self, now: Time) {
+        let within = |at: Time| now.since(at) < PASSED_ON_WITHIN;
+        let shares = self.shared_at.is_some_and(within);
+        while self.items.len() > 1 && self.is_over(RING_MESSAGES, RING_BYTES) {
+            let is_held = shares && self.items.front().is_some_and(|kept| within(kept.at));
+            if is_held && !self.is_over(RING_SHARED_MESSAGES, RING_SHARED_BYTES) {
+                return;
+            }
             self.drop_oldest();
         }
+    }
+
+    /// Whether there is room to keep what is shared for as long as a gateway may take.
+    fn has_room_to_share(&self) -> bool {
+        let part = if self.overflows { 8 } else { 2 };
+        !self.is_over(RING_SHARED_MESSAGES / part, RING_SHARED_BYTES / part)
     }
 
     fn expire(&mut self, now: Time) {
@@ -257,7 +286,10 @@ impl Core {
         };
         let (even, mut alone): (Vec<NodeName>, Vec<NodeName>) =
             nodes.into_iter().partition(is_even);
-        let shared: Vec<Way> = self.ways(&even);
+        let shared = match self.may_share(&room) {
+            true => self.ways(&even),
+            false => Vec::new(),
+        };
         let shared = shared.into_iter().filter(Way::is_shared);
         let mut reached = BTreeSet::new();
         for way in shared {
@@ -268,6 +300,22 @@ impl Core {
         for node in alone {
             self.send_messages(&node, &room, before, to, &numbered);
         }
+    }
+
+    /// Whether a room's messages may go by way of gateways. When there is too much of them to keep, what
+    /// did goes to each alone while it is still there.
+    fn may_share(&mut self, room: &RoomName) -> bool {
+        let has_room = self.messages.kept_bytes <= RINGS_BYTES / 2;
+        let Some(ring) = self.messages.rings.get_mut(room) else {
+            return false;
+        };
+        let may = has_room && ring.has_room_to_share();
+        let overflowed = std::mem::replace(&mut ring.overflows, !may);
+        if !may && !overflowed {
+            let doubted = self.gateways.doubted_in(room);
+            self.send_shared_again(doubted);
+        }
+        may
     }
 
     /// Sends messages that follow `before` to a gateway and its neighbours, who have all been sent what
@@ -288,6 +336,9 @@ impl Core {
         let Some(gateway) = targets.first() else {
             return;
         };
+        if let Some(ring) = self.messages.rings.get_mut(room) {
+            ring.shared_at = Some(self.now);
+        }
         for (index, node) in reaches.into_iter().enumerate() {
             let sent = Sent {
                 to,
@@ -1065,6 +1116,7 @@ impl Core {
             if let Some(ring) = self.messages.rings.get_mut(&room) {
                 let bytes_before = ring.bytes;
                 ring.expire(now);
+                ring.trim(now);
                 self.messages.kept_bytes = self.messages.kept_bytes + ring.bytes - bytes_before;
                 match ring.items.front() {
                     Some(kept) => self

@@ -6,19 +6,24 @@
 //! pass on is noticed and asked for.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::super::event::Lane;
 use super::super::identity::{ConnId, NodeName, RoomName};
 use super::super::rule::Rule;
 use super::super::wire::{Delta, Frame};
-use super::Core;
 use super::owner::{DELTA_BYTES, PRESENCE_UNSENT_MAX};
+use super::{Core, EVIDENCE_MAX};
 
 /// Bit of a Hello's capabilities: the node opens what is wrapped for itself and others, and passes it on.
 pub(super) const GATEWAY: u64 = 1;
 
 /// Nodes behind one gateway beside itself; names take room in datagrams.
 const TARGETS_MAX: usize = 8;
+
+/// A gateway of which nothing was heard for this long is none, in clusters of up to 32 nodes: it was due
+/// to be heard of twice.
+const SILENT: Duration = Duration::from_millis(1_200);
 
 /// Which node of each other region is the gateway now.
 #[derive(Debug, Default)]
@@ -43,6 +48,12 @@ impl Gateways {
     /// Where the last message went by way of a gateway, and nothing was said since.
     pub(super) fn doubted(&self) -> Vec<(NodeName, RoomName)> {
         self.doubted.keys().cloned().collect()
+    }
+
+    /// The same in one room.
+    pub(super) fn doubted_in(&self, room: &RoomName) -> Vec<(NodeName, RoomName)> {
+        let all = self.doubted.keys();
+        all.filter(|(_, other)| other == room).cloned().collect()
     }
 
     /// The same for one gateway, which is none from now on.
@@ -114,7 +125,26 @@ impl Core {
         (is_elsewhere && knows).then(|| hello.region.clone())
     }
 
-    /// The link to a node broke. If it was a gateway, what it was to pass on a moment ago goes to each
+    /// Gives up gateways that fell silent, well before their links break.
+    pub(super) fn check_gateways(&mut self) {
+        let chosen = self.gateways.chosen.iter();
+        let silent: Vec<(String, NodeName)> = chosen
+            .filter(|(_, gateway)| !self.is_heard(gateway))
+            .map(|(region, gateway)| (region.clone(), gateway.clone()))
+            .collect();
+        for (region, gateway) in silent {
+            self.gateway_lost(&gateway, &region);
+        }
+    }
+
+    /// Whether a node was heard of lately over its own link.
+    fn is_heard(&self, node: &NodeName) -> bool {
+        let silent = SILENT.mul_f64(self.evidence_max().div_duration_f64(EVIDENCE_MAX));
+        let link = self.link_to(node);
+        link.is_some_and(|(_, link)| self.now.since(link.heard_at) < silent)
+    }
+
+    /// The link to a node broke, or it fell silent. If it was a gateway, what it was to pass on a moment ago goes to each
     /// alone, before later messages push it out of what is kept, and its neighbours are told how far
     /// everybody's operations are.
     pub(super) fn gateway_lost(&mut self, gateway: &NodeName, region: &str) {
@@ -178,7 +208,8 @@ impl Core {
             None => {
                 let me = self.me.node.as_str();
                 let rank = |node: &&NodeName| weight(me, node.as_str());
-                let gateway = there.iter().max_by_key(rank)?.clone();
+                let heard = there.iter().filter(|node| self.is_heard(node));
+                let gateway = heard.max_by_key(rank)?.clone();
                 self.gateways.chosen.insert(region, gateway.clone());
                 gateway
             }
