@@ -5,6 +5,7 @@
 
 mod cursors;
 mod digest;
+mod early;
 mod fold;
 mod heartbeat;
 mod late;
@@ -129,6 +130,7 @@ pub struct Core {
     gateways: region::Gateways,
     replays: replay::Replays,
     late: late::LateLeaves,
+    early: early::EarlyMessages,
 }
 
 macro_rules! counters {
@@ -158,6 +160,7 @@ counters! {
     messages_in_total: "Messages from peers delivered to this node's rooms.",
     messages_out_total: "Messages sent to peers, counted per peer.",
     messages_duplicate_total: "Messages from peers ignored because they had been delivered.",
+    messages_early_total: "Batches of messages that waited for their sender's join.",
     messages_conflated_total: "Tutorial messages replaced by a newer one of their sender on a slow link.",
     messages_refused_total: "Events not sent to a peer because its link was slow.",
     messages_lost_total: "Messages from peers that could not be had any more.",
@@ -219,6 +222,7 @@ impl Core {
             gateways: region::Gateways::default(),
             replays: replay::Replays::default(),
             late: late::LateLeaves::default(),
+            early: early::EarlyMessages::default(),
             me,
             config,
         };
@@ -298,6 +302,7 @@ impl Core {
             self.check_moving();
             self.check_pulls();
             self.check_message_gaps();
+            self.release_early();
             self.release_leaves();
             self.finish_replays();
             self.check_relays();
@@ -375,6 +380,7 @@ impl Core {
             };
         }
         self.dispatch(conn, lane, frame);
+        self.release_early();
     }
 
     fn dispatch(&mut self, conn: ConnId, lane: Lane, frame: Frame) {

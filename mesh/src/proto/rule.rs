@@ -65,6 +65,8 @@ pub enum Rule {
     SwimGuard,
     /// A leave does not overtake the member's last messages.
     LeaveFollowsMessages,
+    /// A message does not overtake its sender's join.
+    MessagesFollowJoin,
     /// The grace period ends with a leave.
     GraceEnds,
     /// A connection that broke keeps its row, marked away.

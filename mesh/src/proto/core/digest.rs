@@ -66,6 +66,7 @@ impl Core {
                 self.tell_newer_life(conn, node);
             }
         }
+        self.release_early_of(&peer);
         if digest.reply {
             return;
         }

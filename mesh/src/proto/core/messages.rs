@@ -26,9 +26,11 @@ const RING_SHARED_BYTES: usize = 1024 * 1024;
 const RINGS_BYTES: usize = 8 * 1024 * 1024;
 pub(super) const RING_AGE: Duration = Duration::from_secs(30);
 /// A gateway passes on within this time, or its link is given up.
-const PASSED_ON_WITHIN: Duration = Duration::from_secs(4);
+pub(super) const PASSED_ON_WITHIN: Duration = Duration::from_secs(4);
 /// Unsent message bytes to a peer beyond which a link counts as slow.
 const UNSENT_MAX: usize = 256 * 1024;
+/// Unsent message bytes that are as good as none.
+const DRAINED_MAX: usize = 16 * 1024;
 /// Payload bytes after which a frame is full.
 const FRAME_PAYLOAD: usize = 48 * 1024;
 /// For how long after a message through a relay it is said, every second, how far they are.
@@ -282,7 +284,10 @@ impl Core {
         // Who was not sent everything before, or nothing yet, needs more than these.
         let is_even = |node: &NodeName| {
             let sent = self.peers.get(node).and_then(|peer| peer.sent.get(&room));
-            sent.is_some_and(|sent| sent.to == before && !sent.missed)
+            sent.is_some_and(|sent| {
+                let follows = sent.to == before && !sent.missed;
+                follows && (sent.unsure || self.is_drained(node))
+            })
         };
         let (even, mut alone): (Vec<NodeName>, Vec<NodeName>) =
             nodes.into_iter().partition(is_even);
@@ -300,6 +305,18 @@ impl Core {
         for node in alone {
             self.send_messages(&node, &room, before, to, &numbered);
         }
+    }
+
+    /// Whether what went to a node over its own link is about to arrive, so that what comes after it by
+    /// way of a gateway does not come long before it.
+    fn is_drained(&self, node: &NodeName) -> bool {
+        let unsent_max = match self.gateways.is_one(node) {
+            true => UNSENT_MAX / 2,
+            false => DRAINED_MAX,
+        };
+        self.link_to(node).is_some_and(|(_, link)| {
+            link.outgoing.queue.is_empty() && link.unsent(Lane::Messages) <= unsent_max
+        })
     }
 
     /// Whether a room's messages may go by way of gateways. When there is too much of them to keep, what
@@ -772,11 +789,11 @@ impl Core {
         if !self.adopt(&frame.origin) || !self.own.rooms.contains(&frame.room) {
             return;
         }
-        self.take_messages(frame);
+        self.take_in_turn(frame);
         self.release_leaves();
     }
 
-    fn take_messages(&mut self, frame: Messages) {
+    pub(super) fn take_messages(&mut self, frame: Messages) {
         let ignores_duplicates = self.holds(Rule::MessageDuplicateIsIgnored);
         let pulls_gaps = self.holds(Rule::MessageGapIsPulled);
         let begins_anew = self.holds(Rule::EarlierInterestIsOver);
@@ -1258,11 +1275,13 @@ impl Core {
             }
         }
         self.messages.gaps.retain(|(other, _)| other != room);
+        self.early.forget_room(room);
     }
 
     /// An owner's life is over. As long as rings keep what it said, clients that come back are told
     /// that they missed something of it, or that they did not.
     pub(super) fn forget_origin(&mut self, owner: &OwnerId) {
+        self.release_early_with(owner);
         for origins in self.messages.incoming.values_mut() {
             if origins.get(owner).is_some_and(|state| state.gap.is_some()) {
                 origins.remove(owner);
@@ -1339,7 +1358,7 @@ fn split(mut body: Messages) -> Vec<Messages> {
 }
 
 /// Bytes that a batch weighs in a queue.
-fn size(body: &Messages) -> usize {
+pub(super) fn size(body: &Messages) -> usize {
     let payloads: usize = body.items.iter().map(|(_, m)| m.payload.len() + 40).sum();
     payloads + body.room.as_str().len() + 64
 }

@@ -186,10 +186,7 @@ impl Core {
                 self.update(member, None, None, Some(true));
             }
         }
-        self.push_deltas();
-        // Nor may the last word overtake what others still pass on.
-        let doubted = self.gateways.doubted();
-        self.send_shared_again(doubted);
+        self.unshare();
         let bye = Frame::Bye(Bye {
             boot: self.me.boot,
             linger_ms: u32::try_from(linger.as_millis()).unwrap_or(u32::MAX),

@@ -5,13 +5,14 @@
 //! were: heartbeats, digests, heads and pulls go over them, and through them whatever a gateway does not
 //! pass on is noticed and asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::super::event::Lane;
-use super::super::identity::{ConnId, NodeName, RoomName};
+use super::super::identity::{ConnId, NodeName, RoomName, Time};
 use super::super::rule::Rule;
 use super::super::wire::{Delta, Frame};
+use super::messages::PASSED_ON_WITHIN;
 use super::owner::{DELTA_BYTES, PRESENCE_UNSENT_MAX};
 use super::{Core, EVIDENCE_MAX};
 
@@ -31,9 +32,33 @@ pub(super) struct Gateways {
     chosen: BTreeMap<String, NodeName>,
     /// Nodes and rooms whose last message went by way of a gateway, and of which.
     doubted: BTreeMap<(NodeName, RoomName), NodeName>,
+    /// When own operations went to gateways, and after which.
+    deltas: VecDeque<(Time, u64)>,
 }
 
 impl Gateways {
+    /// Whether a node is the gateway of its region.
+    pub(super) fn is_one(&self, node: &NodeName) -> bool {
+        self.chosen.values().any(|gateway| gateway == node)
+    }
+
+    /// Own operations up to a number have gone to gateways, those after `from` just now.
+    fn shared_deltas(&mut self, now: Time, from: u64) {
+        self.deltas
+            .retain(|(at, _)| now.since(*at) < PASSED_ON_WITHIN);
+        self.deltas.push_back((now, from));
+    }
+
+    /// Before which of the own operations all have been passed on, if any went to a gateway lately.
+    fn deltas_passed_on(&self, now: Time) -> Option<u64> {
+        let lately = |(at, _): &&(Time, u64)| now.since(*at) < PASSED_ON_WITHIN;
+        self.deltas
+            .iter()
+            .filter(lately)
+            .map(|(_, from)| *from)
+            .min()
+    }
+
     /// A room's last message went to a node by way of a gateway.
     pub(super) fn doubt(&mut self, node: &NodeName, room: &RoomName, gateway: &NodeName) {
         let key = (node.clone(), room.clone());
@@ -162,6 +187,21 @@ impl Core {
         }
     }
 
+    /// Before the last word: what went to gateways lately follows to each alone, because nobody waits for
+    /// it after that word.
+    pub(super) fn unshare(&mut self) {
+        if let Some(passed_on) = self.gateways.deltas_passed_on(self.now) {
+            for conn in self.up_conns() {
+                if let Some(link) = self.conns.get_mut(&conn) {
+                    link.pushed = link.pushed.min(passed_on);
+                }
+            }
+        }
+        self.push_deltas();
+        let doubted = self.gateways.doubted();
+        self.send_shared_again(doubted);
+    }
+
     /// Sends own operations to gateways for their neighbours, as far as all of them were sent the same.
     /// One that misses them finds out by its next digest.
     pub(super) fn share_deltas(&mut self) {
@@ -189,6 +229,7 @@ impl Core {
                     ops,
                 });
                 self.send_relayed(way.conn, Lane::Presence, way.to, &frame);
+                self.gateways.shared_deltas(self.now, from);
                 for node in way.reaches {
                     let conn = self.peers.get(&node).and_then(|peer| peer.up);
                     if let Some(link) = conn.and_then(|conn| self.conns.get_mut(&conn)) {
