@@ -17,12 +17,16 @@ use super::messages::size;
 /// How long a message waits for its sender at most: a digest, which says whether anything is missing,
 /// comes every second.
 const PATIENCE: Duration = Duration::from_millis(1_500);
-/// Bytes that wait of an origin in a room; beyond it they go on without their sender.
-const BYTES_MAX: usize = 256 * 1024;
+/// Bytes that wait of an origin in a room, and of all; beyond either they go on without their sender.
+const BYTES_MAX: usize = 1024 * 1024;
+const ALL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What waits, in the order it came.
 #[derive(Debug, Default)]
-pub(super) struct EarlyMessages(BTreeMap<(RoomName, OwnerId), Waiting>);
+pub(super) struct EarlyMessages {
+    waiting: BTreeMap<(RoomName, OwnerId), Waiting>,
+    bytes: usize,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -33,7 +37,11 @@ struct Waiting {
 impl EarlyMessages {
     /// Nobody here is in the room any more.
     pub(super) fn forget_room(&mut self, room: &RoomName) {
-        self.0.retain(|(other, _), _| other != room);
+        self.waiting.retain(|(other, _), waiting| {
+            let stays = other != room;
+            self.bytes -= if stays { 0 } else { waiting.bytes };
+            stays
+        });
     }
 }
 
@@ -41,14 +49,15 @@ impl Core {
     /// Takes messages as soon as their senders are known, and those that follow them no earlier.
     pub(super) fn take_in_turn(&mut self, frame: Messages) {
         let key = (frame.room.clone(), frame.origin.clone());
-        if !self.early.0.contains_key(&key) && !self.is_ahead_of_join(&frame) {
+        if !self.early.waiting.contains_key(&key) && !self.is_ahead_of_join(&frame) {
             return self.take_messages(frame);
         }
         self.counters.messages_early_total += 1;
-        let waiting = self.early.0.entry(key.clone()).or_default();
+        self.early.bytes += size(&frame);
+        let waiting = self.early.waiting.entry(key.clone()).or_default();
         waiting.bytes += size(&frame);
         waiting.frames.push_back((self.now, frame));
-        if waiting.bytes > BYTES_MAX {
+        if waiting.bytes > BYTES_MAX || self.early.bytes > ALL_BYTES_MAX {
             self.release_messages(&key, |_, _| true);
         }
     }
@@ -65,10 +74,10 @@ impl Core {
 
     /// Lets messages go on whose senders are known now, or that waited long enough.
     pub(super) fn release_early(&mut self) {
-        if self.early.0.is_empty() {
+        if self.early.waiting.is_empty() {
             return;
         }
-        let keys: Vec<(RoomName, OwnerId)> = self.early.0.keys().cloned().collect();
+        let keys: Vec<(RoomName, OwnerId)> = self.early.waiting.keys().cloned().collect();
         for key in keys {
             self.release_messages(&key, |core, (at, frame)| {
                 core.now.since(*at) >= PATIENCE || !core.is_ahead_of_join(frame)
@@ -83,7 +92,7 @@ impl Core {
             let replica = core.replicas.get(owner);
             replica.is_some_and(|replica| replica.applied >= replica.announced)
         };
-        let keys = self.early.0.keys();
+        let keys = self.early.waiting.keys();
         let keys: Vec<(RoomName, OwnerId)> = keys
             .filter(|(_, owner)| owner.node == *node && complete(self, owner))
             .cloned()
@@ -95,7 +104,7 @@ impl Core {
 
     /// An owner's life is over: what it said was said.
     pub(super) fn release_early_with(&mut self, owner: &OwnerId) {
-        let keys = self.early.0.keys();
+        let keys = self.early.waiting.keys();
         let keys: Vec<(RoomName, OwnerId)> =
             keys.filter(|(_, other)| other == owner).cloned().collect();
         for key in keys {
@@ -108,19 +117,20 @@ impl Core {
         key: &(RoomName, OwnerId),
         may: impl Fn(&Self, &(Time, Messages)) -> bool,
     ) {
-        while let Some(waiting) = self.early.0.get(key) {
+        while let Some(waiting) = self.early.waiting.get(key) {
             let Some(first) = waiting.frames.front() else {
-                self.early.0.remove(key);
+                self.early.waiting.remove(key);
                 return;
             };
             if !may(self, first) {
                 return;
             }
-            let Some(waiting) = self.early.0.get_mut(key) else {
+            let Some(waiting) = self.early.waiting.get_mut(key) else {
                 return;
             };
             if let Some((_, frame)) = waiting.frames.pop_front() {
                 waiting.bytes -= size(&frame);
+                self.early.bytes -= size(&frame);
                 self.take_messages(frame);
             }
         }

@@ -303,7 +303,13 @@ impl Core {
         }
         alone.extend(even.into_iter().filter(|node| !reached.contains(node)));
         for node in alone {
-            self.send_messages(&node, &room, before, to, &numbered);
+            // What a gateway may not have passed on comes first, or what follows would have to wait for it.
+            let key = (node, room.clone());
+            let again = self.gateways.is_doubted(&key) && self.link_to(&key.0).is_some();
+            if again && self.send_shared_again(vec![key.clone()]) {
+                continue;
+            }
+            self.send_messages(&key.0, &room, before, to, &numbered);
         }
     }
 
@@ -536,12 +542,17 @@ impl Core {
         }
     }
 
-    /// Sends to each alone what went to it by way of a gateway a moment ago.
-    pub(super) fn send_shared_again(&mut self, doubted: Vec<(NodeName, RoomName)>) {
+    /// Sends to each alone what went to it by way of a gateway a moment ago, and all that was said
+    /// since. False if that was not possible for any of them.
+    pub(super) fn send_shared_again(&mut self, doubted: Vec<(NodeName, RoomName)>) -> bool {
         let now = self.now;
+        let mut all = true;
         for (node, room) in doubted {
             self.gateways.trust(&node, &room);
-            let Some(ring) = self.messages.rings.get(&room) else {
+            let sent = self.peers.get(&node).and_then(|peer| peer.sent.get(&room));
+            let is_even = sent.is_some_and(|sent| !sent.missed);
+            let (Some(ring), true) = (self.messages.rings.get(&room), is_even) else {
+                all = false;
                 continue;
             };
             let own = ring.items.iter().filter(|kept| kept.origin == self.me);
@@ -564,13 +575,23 @@ impl Core {
                 items,
             };
             let Some((conn, None)) = self.route(&node) else {
+                all = false;
                 continue;
             };
+            let sent = Sent {
+                to: body.to,
+                missed: false,
+                unsure: false,
+                at: now,
+            };
+            let peer = self.peers.entry(node).or_default();
+            peer.sent.insert(room, sent);
             for body in split(body) {
                 let to = Vec::new();
                 self.enqueue(conn, Parcel { to, body });
             }
         }
+        all
     }
 
     /// Says how far the messages are that went to a node through a relay lately.

@@ -75,6 +75,11 @@ impl Gateways {
         self.doubted.keys().cloned().collect()
     }
 
+    /// Whether a room's last message went to a node by way of a gateway, and nothing was said since.
+    pub(super) fn is_doubted(&self, key: &(NodeName, RoomName)) -> bool {
+        self.doubted.contains_key(key)
+    }
+
     /// The same in one room.
     pub(super) fn doubted_in(&self, room: &RoomName) -> Vec<(NodeName, RoomName)> {
         let all = self.doubted.keys();
