@@ -62,14 +62,20 @@ impl Core {
         }
     }
 
-    /// Whether a member says something of whom nobody has said anything here yet. Only events have a
+    /// Whether a member says something that is not shown and of whom its node has said nothing yet. Only events have a
     /// member behind them that others are shown.
     fn is_ahead_of_join(&self, frame: &Messages) -> bool {
         let events = frame.items.iter().map(|(_, message)| message);
         let mut senders = events
             .filter(|message| message.kind == MessageKind::Event)
             .map(|message| message.sender);
-        self.holds(Rule::MessagesFollowJoin) && senders.any(|sender| !self.fold.knows(sender))
+        let table = self
+            .replicas
+            .get(&frame.origin)
+            .map(|replica| &replica.table);
+        let is_said = |member| table.is_some_and(|table| table.members.contains_key(&member));
+        self.holds(Rule::MessagesFollowJoin)
+            && senders.any(|sender| self.fold.get(sender).is_none() && !is_said(sender))
     }
 
     /// Lets messages go on whose senders are known now, or that waited long enough.

@@ -31,11 +31,6 @@ impl Fold {
         self.shown.get(&member)
     }
 
-    /// Whether anybody says anything of a member, be it that it has left.
-    pub(super) fn knows(&self, member: MemberId) -> bool {
-        self.shown.contains_key(&member) || self.owners.contains_key(&member)
-    }
-
     /// Notes that an owner has, or no longer has, an entry for a member.
     pub(super) fn note(&mut self, member: MemberId, owner: &OwnerId, has: bool) {
         if has {

@@ -20,7 +20,7 @@ const RING_BYTES: usize = 64 * 1024;
 /// What it keeps while some of it went by way of a gateway that may turn out to be gone: the same again
 /// must be there for the gateway's neighbours. From half of it on nothing more is shared, until the
 /// room has calmed down to an eighth.
-const RING_SHARED_MESSAGES: usize = 8 * 1024;
+const RING_SHARED_MESSAGES: usize = 2 * 1024;
 const RING_SHARED_BYTES: usize = 1024 * 1024;
 /// What all rings keep together; past it the oldest are emptied.
 const RINGS_BYTES: usize = 8 * 1024 * 1024;
@@ -98,7 +98,16 @@ struct Kept {
 }
 
 impl Ring {
-    fn keep(&mut self, now: Time, origin: &OwnerId, base: u64, number: u64, message: Message) {
+    /// Keeps what `origin` said; `me` is this node.
+    fn keep(
+        &mut self,
+        now: Time,
+        me: &OwnerId,
+        origin: &OwnerId,
+        base: u64,
+        number: u64,
+        message: Message,
+    ) {
         self.floors.entry(origin.clone()).or_insert(base);
         self.bytes += message.payload.len();
         self.items.push_back(Kept {
@@ -107,7 +116,7 @@ impl Ring {
             number,
             message,
         });
-        self.trim(now);
+        self.trim(now, me);
     }
 
     fn is_over(&self, messages: usize, bytes: usize) -> bool {
@@ -115,15 +124,16 @@ impl Ring {
     }
 
     /// Drops the oldest down to the bounds, but not what a gateway may not have passed on yet.
-    fn trim(&mut self, now: Time) {
+    fn trim(&mut self, now: Time, me: &OwnerId) {
         let within = |at: Time| now.since(at) < PASSED_ON_WITHIN;
         let shares = self.shared_at.is_some_and(within);
+        let is_held = |kept: &Kept| shares && within(kept.at) && kept.origin == *me;
         while self.items.len() > 1 && self.is_over(RING_MESSAGES, RING_BYTES) {
-            let is_held = shares && self.items.front().is_some_and(|kept| within(kept.at));
-            if is_held && !self.is_over(RING_SHARED_MESSAGES, RING_SHARED_BYTES) {
-                return;
+            match self.items.iter().position(|kept| !is_held(kept)) {
+                Some(index) => self.drop_at(index),
+                None if self.is_over(RING_SHARED_MESSAGES, RING_SHARED_BYTES) => self.drop_oldest(),
+                None => return,
             }
-            self.drop_oldest();
         }
     }
 
@@ -144,7 +154,12 @@ impl Ring {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some(kept) = self.items.pop_front() {
+        self.drop_at(0);
+    }
+
+    /// Drops one of which there is no older one of its origin.
+    fn drop_at(&mut self, index: usize) {
+        if let Some(kept) = self.items.remove(index) {
             self.bytes -= kept.message.payload.len();
             if let Some(floor) = self.floors.get_mut(&kept.origin) {
                 *floor = (*floor).max(kept.number);
@@ -258,7 +273,7 @@ impl Core {
             }
             self.messages.last += 1;
             let number = self.messages.last;
-            ring.keep(now, &me, base, number, message.clone());
+            ring.keep(now, &me, &me, base, number, message.clone());
             ring.own_last = number;
             base = number;
             numbered.push((number, message));
@@ -306,10 +321,13 @@ impl Core {
             // What a gateway may not have passed on comes first, or what follows would have to wait for it.
             let key = (node, room.clone());
             let again = self.gateways.is_doubted(&key) && self.link_to(&key.0).is_some();
-            if again && self.send_shared_again(vec![key.clone()]) {
-                continue;
+            if again {
+                self.send_shared_again(vec![key.clone()]);
             }
-            self.send_messages(&key.0, &room, before, to, &numbered);
+            let sent = self.peers.get(&key.0).and_then(|peer| peer.sent.get(&room));
+            if sent.is_none_or(|sent| sent.missed || sent.to < to) {
+                self.send_messages(&key.0, &room, before, to, &numbered);
+            }
         }
     }
 
@@ -543,16 +561,14 @@ impl Core {
     }
 
     /// Sends to each alone what went to it by way of a gateway a moment ago, and all that was said
-    /// since. False if that was not possible for any of them.
-    pub(super) fn send_shared_again(&mut self, doubted: Vec<(NodeName, RoomName)>) -> bool {
+    /// since.
+    pub(super) fn send_shared_again(&mut self, doubted: Vec<(NodeName, RoomName)>) {
         let now = self.now;
-        let mut all = true;
         for (node, room) in doubted {
             self.gateways.trust(&node, &room);
             let sent = self.peers.get(&node).and_then(|peer| peer.sent.get(&room));
             let is_even = sent.is_some_and(|sent| !sent.missed);
             let (Some(ring), true) = (self.messages.rings.get(&room), is_even) else {
-                all = false;
                 continue;
             };
             let own = ring.items.iter().filter(|kept| kept.origin == self.me);
@@ -575,7 +591,6 @@ impl Core {
                 items,
             };
             let Some((conn, None)) = self.route(&node) else {
-                all = false;
                 continue;
             };
             let sent = Sent {
@@ -591,7 +606,6 @@ impl Core {
                 self.enqueue(conn, Parcel { to, body });
             }
         }
-        all
     }
 
     /// Says how far the messages are that went to a node through a relay lately.
@@ -913,7 +927,7 @@ impl Core {
         let mut items = Vec::with_capacity(fresh.len());
         let bytes_before = ring.bytes;
         for (number, message) in fresh {
-            ring.keep(now, &frame.origin, floor, number, message.clone());
+            ring.keep(now, &self.me, &frame.origin, floor, number, message.clone());
             items.push((number, message));
         }
         self.messages.kept_bytes = self.messages.kept_bytes + ring.bytes - bytes_before;
@@ -1154,7 +1168,7 @@ impl Core {
             if let Some(ring) = self.messages.rings.get_mut(&room) {
                 let bytes_before = ring.bytes;
                 ring.expire(now);
-                ring.trim(now);
+                ring.trim(now, &self.me);
                 self.messages.kept_bytes = self.messages.kept_bytes + ring.bytes - bytes_before;
                 match ring.items.front() {
                     Some(kept) => self
