@@ -5,6 +5,7 @@
 
 mod cursors;
 mod digest;
+mod early;
 mod fold;
 mod heartbeat;
 mod late;
@@ -12,6 +13,7 @@ mod links;
 mod messages;
 mod overview;
 mod owner;
+mod region;
 mod relay;
 mod replay;
 mod replica;
@@ -131,8 +133,10 @@ pub struct Core {
     messages: messages::Messaging,
     cursors: cursors::Cursors,
     relay: relay::Relaying,
+    gateways: region::Gateways,
     replays: replay::Replays,
     late: late::LateLeaves,
+    early: early::EarlyMessages,
 }
 
 macro_rules! counters {
@@ -162,6 +166,7 @@ counters! {
     messages_in_total: "Messages from peers delivered to this node's rooms.",
     messages_out_total: "Messages sent to peers, counted per peer.",
     messages_duplicate_total: "Messages from peers ignored because they had been delivered.",
+    messages_early_total: "Batches of messages that waited for their sender's join.",
     messages_conflated_total: "Tutorial messages replaced by a newer one of their sender on a slow link.",
     messages_refused_total: "Events not sent to a peer because its link was slow.",
     messages_lost_total: "Messages from peers that could not be had any more.",
@@ -170,6 +175,7 @@ counters! {
     cursors_out_total: "Cursor positions sent to peers, counted per peer.",
     cursors_stale_total: "Cursor positions from peers dropped because a newer one was known.",
     cursors_conflated_total: "Cursor positions replaced by a newer one on a slow link.",
+    shared_copies_total: "Frames and datagrams sent to one node of a region for others of it as well.",
     relayed_total: "Frames and datagrams forwarded for other nodes.",
     relay_dropped_total: "Frames and datagrams not forwarded: over budget, or not allowed.",
     swim_guarded_total: "Needless SWIM down notices to healthy members withheld.",
@@ -219,8 +225,10 @@ impl Core {
             messages: messages::Messaging::default(),
             cursors: cursors::Cursors::default(),
             relay: relay::Relaying::default(),
+            gateways: region::Gateways::default(),
             replays: replay::Replays::default(),
             late: late::LateLeaves::default(),
+            early: early::EarlyMessages::default(),
             me,
             config,
         };
@@ -300,9 +308,11 @@ impl Core {
             self.check_moving();
             self.check_pulls();
             self.check_message_gaps();
+            self.release_early();
             self.release_leaves();
             self.finish_replays();
             self.check_relays();
+            self.check_gateways();
             self.check_about();
             self.check_links();
         }
@@ -379,7 +389,10 @@ impl Core {
             return;
         };
         match Frame::decode(bytes, link.version) {
-            Ok(frame) => self.dispatch(conn, lane, frame),
+            Ok(frame) => {
+                self.dispatch(conn, lane, frame);
+                self.release_early();
+            }
             Err(WireError::Skip(_)) => {}
             Err(error) => self.misbehaved(conn, CloseCode::Protocol, error.to_string()),
         }

@@ -59,10 +59,14 @@ pub enum Rule {
     RelayOnce,
     /// Frames go through a relay while the direct link is down.
     RelayUsed,
+    /// What several nodes of another region are to get crosses to one of them, which passes it on.
+    OneCopyPerRegion,
     /// SWIM's needless "you are down" to a healthy member is withheld.
     SwimGuard,
     /// A leave does not overtake the member's last messages.
     LeaveFollowsMessages,
+    /// A message does not overtake its sender's join.
+    MessagesFollowJoin,
     /// The grace period ends with a leave.
     GraceEnds,
     /// A connection that broke keeps its row, marked away.

@@ -362,6 +362,7 @@ impl World {
                 }
                 for (_, item) in &items {
                     self.judge_sender(index, item.sender, &origin);
+                    self.judge_stranger(index, item, &origin);
                     self.judge_message(index, &room, &origin.node, number_of(item));
                 }
                 if let Some((number, _)) = items.last() {
@@ -556,6 +557,28 @@ impl World {
         if *node == origin.node && *boot == origin.boot && !waited && self.judge.mild {
             let name = &self.nodes[index].name;
             let text = format!("{name}: a message of {sender}, who had left");
+            self.violation(text);
+        }
+    }
+
+    /// Nobody is heard before it was seen: an event waits for its sender's join, though not for longer
+    /// than a loss takes to repair, and not for whoever has left again.
+    fn judge_stranger(&mut self, index: usize, item: &Message, origin: &OwnerId) {
+        if item.kind != MessageKind::Event || !self.judge.mild {
+            return;
+        }
+        let mirror = &self.nodes[index].mirror;
+        let known = mirror.seen.contains_key(&item.sender);
+        let left = self.clients.members.get(&item.sender).is_none_or(|client| {
+            let last = client.attachments.last();
+            last.is_none_or(|last| !last.is_there(self.now))
+        });
+        let from = self.index_of(&origin.node);
+        let flaps = from.is_none_or(|from| self.flaps(index, from, GAP));
+        let seen = mirror.visible.contains(&origin.node);
+        if !known && !left && seen && !flaps {
+            let name = &self.nodes[index].name;
+            let text = format!("{name}: a message of {}, who has not joined", item.sender);
             self.violation(text);
         }
     }

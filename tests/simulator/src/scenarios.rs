@@ -44,6 +44,9 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("a link breaks with the last message on it", torn_tail),
     ("who enters a quiet room", quiet_room),
     ("a third node's answer, and the rest", pinned),
+    ("a region with two nodes", one_copy),
+    ("a gateway dies", gateway_dies),
+    ("the first words outrun the join", first_words),
 ];
 
 fn world(nodes: usize, rules: &Rules, latency_us: u64) -> World {
@@ -687,6 +690,76 @@ fn pinned(rules: &Rules) -> Vec<String> {
     world.run_for(10 * SECOND);
     world.expect(world.shows(1, stays), "the third node is there");
     world.check_missed();
+    world.violations().to_vec()
+}
+
+/// Nodes of one region get one copy of what is said elsewhere, and all of it.
+fn one_copy(rules: &Rules) -> Vec<String> {
+    let (mut world, members) = two_per_region(rules);
+    let before = world.counter(0, "messages_out_total");
+    for _ in 0..50 {
+        world.publish(members[0], MessageKind::Event, 20);
+        world.run_for(50 * MS);
+    }
+    world.run_for(2 * SECOND);
+    // One each for two other regions, and one for the neighbour.
+    let copies = world.counter(0, "messages_out_total") - before;
+    world.expect(copies <= 50 * 3, "one copy for a region");
+    for node in 1..6 {
+        world.expect(world.messages_at(node) == 50, "and everybody has all");
+    }
+    world.check_messages();
+    world.violations().to_vec()
+}
+
+/// Nodes that hear by way of a gateway miss nothing when it dies, and do not wait until its link is
+/// given up.
+fn gateway_dies(rules: &Rules) -> Vec<String> {
+    let (mut world, members) = two_per_region(rules);
+    world.publish(members[0], MessageKind::Event, 20);
+    world.run_for(SECOND);
+    let gateway = |node: usize| world.counter(node, "relayed_total") > 0;
+    let (gone, stays) = if gateway(1) { (1, 4) } else { (4, 1) };
+    world.expect(gateway(gone), "one of the two is the gateway");
+    world.crash(gone);
+    for _ in 0..10 {
+        world.publish(members[0], MessageKind::Event, 20_000);
+        world.run_for(50 * MS);
+    }
+    world.run_for(1_300 * MS);
+    world.expect(world.messages_at(stays) == 11, "its neighbour has all");
+    world.run_for(10 * SECOND);
+    world.check_messages();
+    world.violations().to_vec()
+}
+
+/// Six nodes in three regions, with somebody in the room on each.
+fn two_per_region(rules: &Rules) -> (World, Vec<MemberId>) {
+    let mut world = world(6, rules, 40 * MS);
+    world.run_for(3 * SECOND);
+    let members = (0..6)
+        .map(|node| world.join(node, &room(0), true))
+        .collect();
+    // Links are told of every two seconds.
+    world.run_for(3 * SECOND);
+    (world, members)
+}
+
+/// Somebody comes and speaks at once: presence is gathered before it is sent, and messages are not.
+fn first_words(rules: &Rules) -> Vec<String> {
+    let mut world = world(2, rules, 5 * MS);
+    world.mild();
+    world.run_for(3 * SECOND);
+    world.join(1, &room(0), true);
+    world.run_for(SECOND);
+    for _ in 0..5 {
+        let member = world.join(0, &room(0), true);
+        world.publish(member, MessageKind::Event, 20);
+        world.run_for(230 * MS);
+    }
+    world.run_for(SECOND);
+    world.expect(world.messages_at(1) == 5, "all is heard");
+    world.check_messages();
     world.violations().to_vec()
 }
 

@@ -74,6 +74,11 @@ const CAUGHT_BY: &[(Rule, Catch)] = &[
     (Rule::CursorResent, Seed(12)),
     (Rule::RelayOnce, Scenario("a relay frame at second hand")),
     (Rule::RelayUsed, Scenario("a cut with a way around")),
+    (Rule::OneCopyPerRegion, Scenario("a region with two nodes")),
+    (
+        Rule::MessagesFollowJoin,
+        Scenario("the first words outrun the join"),
+    ),
     (Rule::SwimGuard, Scenario("ten minutes of loss")),
     (Rule::GraceEnds, Seed(0)),
     (Rule::OldIsPurged, Scenario("what is over is purged")),

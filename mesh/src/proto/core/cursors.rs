@@ -12,6 +12,7 @@ use super::super::wire::{
     CursorRecord, DATAGRAM_BYTES_MAX, DATAGRAM_WRAPPED_BYTES_MAX, Datagram, OwnerId, VERSION_OLDEST,
 };
 use super::Core;
+use super::region::Way;
 
 /// The last position of a cursor that stopped is sent again after these times: its last datagram
 /// may have been lost.
@@ -168,14 +169,24 @@ impl Core {
             return;
         }
         let mut direct: Option<Vec<Bytes>> = None;
-        for node in nodes {
-            let Some((conn, relay_to)) = self.route(&node) else {
-                continue;
-            };
+        // A gateway without room gets its own later, and its neighbours theirs from here.
+        let has_room = |core: &Self, way: &Way| {
+            let link = core.conns.get(&way.conn);
+            link.is_some_and(|link| link.room_for_cursors)
+        };
+        let mut ways = Vec::with_capacity(nodes.len());
+        for way in self.ways(&nodes) {
+            if way.is_shared() && !has_room(self, &way) {
+                ways.extend(way.reaches.iter().filter_map(|node| self.way(node)));
+            } else {
+                ways.push(way);
+            }
+        }
+        for Way { conn, to, .. } in ways {
             let Some(link) = self.conns.get_mut(&conn) else {
                 continue;
             };
-            if relay_to.is_none() && !link.room_for_cursors {
+            if to.is_empty() && !link.room_for_cursors {
                 for (member, _) in records {
                     if link.cursors_waiting.insert(*member, room.clone()).is_some() {
                         self.counters.cursors_conflated_total += 1;
@@ -183,9 +194,9 @@ impl Core {
                 }
                 continue;
             }
-            if let Some(node) = &relay_to {
+            if !to.is_empty() {
                 let records: Vec<CursorRecord> = records.iter().map(|(_, r)| *r).collect();
-                self.send_records(conn, Some(node), &records);
+                self.send_records(conn, &to, &records);
                 continue;
             }
             self.counters.cursors_out_total += records.len() as u64;
@@ -210,7 +221,7 @@ impl Core {
             .filter_map(|member| self.cursors.out.get(member))
             .map(|own| own.record)
             .collect();
-        self.send_records(conn, None, &records);
+        self.send_records(conn, &[], &records);
     }
 
     /// A node began to watch a room: where everybody here is.
@@ -223,7 +234,7 @@ impl Core {
             .filter_map(|member| self.cursors.out.get(member))
             .map(|own| own.record)
             .collect();
-        self.send_records(conn, relay_to.as_ref(), &records);
+        self.send_records(conn, relay_to.as_slice(), &records);
         self.resend_all(room);
     }
 
@@ -267,25 +278,24 @@ impl Core {
         }
     }
 
-    fn send_records(
-        &mut self,
-        conn: ConnId,
-        relay_to: Option<&NodeName>,
-        records: &[CursorRecord],
-    ) {
+    fn send_records(&mut self, conn: ConnId, to: &[NodeName], records: &[CursorRecord]) {
         if records.is_empty() {
             return;
         }
         self.counters.cursors_out_total += records.len() as u64;
         // Wrapped for a relay it has to fit into a datagram still.
-        let bytes_max = relay_to.map_or(DATAGRAM_BYTES_MAX, |node| {
-            let names = self.me.node.as_str().len() + node.as_str().len();
+        let bytes_max = if to.is_empty() {
+            DATAGRAM_BYTES_MAX
+        } else {
+            let names: usize = to.iter().map(|node| 1 + node.as_str().len()).sum();
+            let names = self.me.node.as_str().len() + names;
             DATAGRAM_BYTES_MAX.min(DATAGRAM_WRAPPED_BYTES_MAX - WRAPPING_BYTES - names)
-        });
+        };
         for batch in batches(self.me.boot, bytes_max, records.iter().copied()) {
-            match relay_to {
-                None => self.send_datagram(conn, batch, false),
-                Some(node) => self.send_datagram_relayed(conn, node.clone(), batch),
+            if to.is_empty() {
+                self.send_datagram(conn, batch, false);
+            } else {
+                self.send_datagram_relayed(conn, to.to_vec(), batch);
             }
         }
     }

@@ -48,10 +48,13 @@ impl Core {
         };
         for entry in &digest.entries {
             self.observe(&peer, &entry.owner, entry.heartbeat, entry.age_ms);
-            let behind = self
-                .replicas
-                .get(&entry.owner)
-                .is_some_and(|replica| !replica.superseded && entry.applied > replica.applied);
+            let replica = self.replicas.get_mut(&entry.owner);
+            let behind = replica.is_some_and(|replica| {
+                if entry.owner.node == peer {
+                    replica.announced = replica.announced.max(entry.applied);
+                }
+                !replica.superseded && entry.applied > replica.applied
+            });
             if behind {
                 self.wants(conn, &entry.owner, entry.applied);
             }
@@ -63,6 +66,7 @@ impl Core {
                 self.tell_newer_life(conn, node);
             }
         }
+        self.release_early_of(&peer);
         if digest.reply {
             return;
         }

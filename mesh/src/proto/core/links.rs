@@ -51,7 +51,7 @@ pub(super) struct Conn {
     dialled: bool,
     opened_at: Time,
     pub(super) heard_at: Time,
-    hello: Option<Hello>,
+    pub(super) hello: Option<Hello>,
     /// The protocol version of the link; until the Hello was heard, the oldest.
     pub(super) version: u16,
     /// What the peer wants told to its users; empty if it did not say.
@@ -612,7 +612,9 @@ impl Core {
         {
             peer.up = None;
             peer.pushed = pushed;
+            let region = peer.region.clone();
             self.doubt_sent(&node);
+            self.gateway_lost(&node, &region);
         }
         self.drop_pulls(conn);
     }

@@ -12,15 +12,25 @@ use super::super::identity::{Boot, ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::rule::Rule;
 use super::super::wire::{Frame, MessagePull, Messages, OwnerId};
 use super::Core;
+use super::region::Way;
 
 /// What a ring keeps of a room.
 const RING_MESSAGES: usize = 256;
 const RING_BYTES: usize = 64 * 1024;
+/// What it keeps while some of it went by way of a gateway that may turn out to be gone: the same again
+/// must be there for the gateway's neighbours. From half of it on nothing more is shared, until the
+/// room has calmed down to an eighth.
+const RING_SHARED_MESSAGES: usize = 2 * 1024;
+const RING_SHARED_BYTES: usize = 1024 * 1024;
 /// What all rings keep together; past it the oldest are emptied.
 const RINGS_BYTES: usize = 8 * 1024 * 1024;
 pub(super) const RING_AGE: Duration = Duration::from_secs(30);
+/// A gateway passes on within this time, or its link is given up.
+pub(super) const PASSED_ON_WITHIN: Duration = Duration::from_secs(4);
 /// Unsent message bytes to a peer beyond which a link counts as slow.
 const UNSENT_MAX: usize = 256 * 1024;
+/// Unsent message bytes that are as good as none.
+const DRAINED_MAX: usize = 16 * 1024;
 /// Payload bytes after which a frame is full.
 const FRAME_PAYLOAD: usize = 48 * 1024;
 /// For how long after a message through a relay it is said, every second, how far they are.
@@ -71,6 +81,10 @@ struct Ring {
     floors: BTreeMap<OwnerId, u64>,
     /// The last number that was dropped, per origin.
     dropped: BTreeMap<OwnerId, u64>,
+    /// When something last went by way of a gateway.
+    shared_at: Option<Time>,
+    /// More is said than is shared.
+    overflows: bool,
     /// It is due to be looked at.
     due: bool,
 }
@@ -84,7 +98,16 @@ struct Kept {
 }
 
 impl Ring {
-    fn keep(&mut self, now: Time, origin: &OwnerId, base: u64, number: u64, message: Message) {
+    /// Keeps what `origin` said; `me` is this node.
+    fn keep(
+        &mut self,
+        now: Time,
+        me: &OwnerId,
+        origin: &OwnerId,
+        base: u64,
+        number: u64,
+        message: Message,
+    ) {
         self.floors.entry(origin.clone()).or_insert(base);
         self.bytes += message.payload.len();
         self.items.push_back(Kept {
@@ -93,10 +116,31 @@ impl Ring {
             number,
             message,
         });
-        while self.items.len() > 1 && (self.items.len() > RING_MESSAGES || self.bytes > RING_BYTES)
-        {
-            self.drop_oldest();
+        self.trim(now, me);
+    }
+
+    fn is_over(&self, messages: usize, bytes: usize) -> bool {
+        self.items.len() > messages || self.bytes > bytes
+    }
+
+    /// Drops the oldest down to the bounds, but not what a gateway may not have passed on yet.
+    fn trim(&mut self, now: Time, me: &OwnerId) {
+        let within = |at: Time| now.since(at) < PASSED_ON_WITHIN;
+        let shares = self.shared_at.is_some_and(within);
+        let is_held = |kept: &Kept| shares && within(kept.at) && kept.origin == *me;
+        while self.items.len() > 1 && self.is_over(RING_MESSAGES, RING_BYTES) {
+            match self.items.iter().position(|kept| !is_held(kept)) {
+                Some(index) => self.drop_at(index),
+                None if self.is_over(RING_SHARED_MESSAGES, RING_SHARED_BYTES) => self.drop_oldest(),
+                None => return,
+            }
         }
+    }
+
+    /// Whether there is room to keep what is shared for as long as a gateway may take.
+    fn has_room_to_share(&self) -> bool {
+        let part = if self.overflows { 8 } else { 2 };
+        !self.is_over(RING_SHARED_MESSAGES / part, RING_SHARED_BYTES / part)
     }
 
     fn expire(&mut self, now: Time) {
@@ -110,7 +154,12 @@ impl Ring {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some(kept) = self.items.pop_front() {
+        self.drop_at(0);
+    }
+
+    /// Drops one of which there is no older one of its origin.
+    fn drop_at(&mut self, index: usize) {
+        if let Some(kept) = self.items.remove(index) {
             self.bytes -= kept.message.payload.len();
             if let Some(floor) = self.floors.get_mut(&kept.origin) {
                 *floor = (*floor).max(kept.number);
@@ -161,7 +210,8 @@ pub(super) struct Outgoing {
 /// A batch and for whom: for the peer itself, or for a node it relays to.
 #[derive(Debug)]
 struct Parcel {
-    relay_to: Option<NodeName>,
+    /// Empty: for the peer.
+    to: Vec<NodeName>,
     body: Messages,
 }
 
@@ -223,7 +273,7 @@ impl Core {
             }
             self.messages.last += 1;
             let number = self.messages.last;
-            ring.keep(now, &me, base, number, message.clone());
+            ring.keep(now, &me, &me, base, number, message.clone());
             ring.own_last = number;
             base = number;
             numbered.push((number, message));
@@ -246,8 +296,119 @@ impl Core {
             .flatten()
             .cloned()
             .collect();
-        for node in nodes {
-            self.send_messages(&node, &room, before, to, &numbered);
+        // Who was not sent everything before, or nothing yet, needs more than these.
+        let is_even = |node: &NodeName| {
+            let sent = self.peers.get(node).and_then(|peer| peer.sent.get(&room));
+            sent.is_some_and(|sent| {
+                let follows = sent.to == before && !sent.missed;
+                follows && (sent.unsure || self.is_drained(node))
+            })
+        };
+        let (even, mut alone): (Vec<NodeName>, Vec<NodeName>) =
+            nodes.into_iter().partition(is_even);
+        let shared = match self.may_share(&room) {
+            true => self.ways(&even),
+            false => Vec::new(),
+        };
+        let shared = shared.into_iter().filter(Way::is_shared);
+        let mut reached = BTreeSet::new();
+        for way in shared {
+            reached.extend(way.reaches.iter().cloned());
+            self.share_messages(way, &room, before, to, &numbered);
+        }
+        alone.extend(even.into_iter().filter(|node| !reached.contains(node)));
+        for node in alone {
+            // What a gateway may not have passed on comes first, or what follows would have to wait for it.
+            let key = (node, room.clone());
+            let again = self.gateways.is_doubted(&key) && self.link_to(&key.0).is_some();
+            if again {
+                self.send_shared_again(vec![key.clone()]);
+            }
+            let sent = self.peers.get(&key.0).and_then(|peer| peer.sent.get(&room));
+            if sent.is_none_or(|sent| sent.missed || sent.to < to) {
+                self.send_messages(&key.0, &room, before, to, &numbered);
+            }
+        }
+    }
+
+    /// Whether what went to a node over its own link is about to arrive, so that what comes after it by
+    /// way of a gateway does not come long before it.
+    fn is_drained(&self, node: &NodeName) -> bool {
+        let unsent_max = match self.gateways.is_one(node) {
+            true => UNSENT_MAX / 2,
+            false => DRAINED_MAX,
+        };
+        self.link_to(node).is_some_and(|(_, link)| {
+            link.outgoing.queue.is_empty() && link.unsent(Lane::Messages) <= unsent_max
+        })
+    }
+
+    /// Whether a room's messages may go by way of gateways. When there is too much of them to keep, what
+    /// did goes to each alone while it is still there.
+    fn may_share(&mut self, room: &RoomName) -> bool {
+        let has_room = self.messages.kept_bytes <= RINGS_BYTES / 2;
+        let Some(ring) = self.messages.rings.get_mut(room) else {
+            return false;
+        };
+        let may = has_room && ring.has_room_to_share();
+        let overflowed = std::mem::replace(&mut ring.overflows, !may);
+        if !may && !overflowed {
+            let doubted = self.gateways.doubted_in(room);
+            self.send_shared_again(doubted);
+        }
+        may
+    }
+
+    /// Sends messages that follow `before` to a gateway and its neighbours, who have all been sent what
+    /// came before.
+    fn share_messages(
+        &mut self,
+        way: Way,
+        room: &RoomName,
+        before: u64,
+        to: u64,
+        items: &[(u64, Message)],
+    ) {
+        let Way {
+            conn,
+            to: targets,
+            reaches,
+        } = way;
+        let Some(gateway) = targets.first() else {
+            return;
+        };
+        if let Some(ring) = self.messages.rings.get_mut(room) {
+            ring.shared_at = Some(self.now);
+        }
+        for (index, node) in reaches.into_iter().enumerate() {
+            let sent = Sent {
+                to,
+                missed: false,
+                // The gateway may not pass it on.
+                unsure: index > 0,
+                at: self.now,
+            };
+            if sent.unsure {
+                self.gateways.doubt(&node, room, gateway);
+            }
+            let peer = self.peers.entry(node).or_default();
+            peer.sent.insert(room.clone(), sent);
+        }
+        let body = Messages {
+            origin: self.me.clone(),
+            room: room.clone(),
+            base: before,
+            to,
+            lost: 0,
+            ticket: 0,
+            // How much of its log was known differs from node to node. One that has only just entered
+            // the room waits for the head, which goes to each alone.
+            known: 0,
+            items: items.to_vec(),
+        };
+        for body in split(body) {
+            let to = targets.clone();
+            self.enqueue(conn, Parcel { to, body });
         }
     }
 
@@ -313,9 +474,10 @@ impl Core {
             body.lost = u64::from(!complete);
             body.items = kept;
         }
+        let to: Vec<NodeName> = relay_to.into_iter().collect();
         for body in split(body) {
-            let relay_to = relay_to.clone();
-            self.enqueue(conn, Parcel { relay_to, body });
+            let to = to.clone();
+            self.enqueue(conn, Parcel { to, body });
         }
     }
 
@@ -366,7 +528,7 @@ impl Core {
         self.enqueue(
             conn,
             Parcel {
-                relay_to,
+                to: relay_to.into_iter().collect(),
                 body: Messages {
                     origin: self.me.clone(),
                     room: room.clone(),
@@ -379,6 +541,71 @@ impl Core {
                 },
             },
         );
+    }
+
+    /// Says how far the messages are that went by way of a gateway, to its neighbours, in rooms that have
+    /// been quiet for a while: of the last message there is nothing after it to show that it is missing.
+    pub(super) fn send_quiet_heads(&mut self, quiet: Duration) {
+        let now = self.now;
+        for (node, room) in self.gateways.doubted() {
+            let sent = self.peers.get(&node).and_then(|peer| peer.sent.get(&room));
+            match sent.filter(|sent| sent.unsure && !sent.missed) {
+                Some(sent) if now.since(sent.at) < quiet => {}
+                Some(_) => {
+                    self.gateways.trust(&node, &room);
+                    self.send_head(&node, &room);
+                }
+                None => self.gateways.trust(&node, &room),
+            }
+        }
+    }
+
+    /// Sends to each alone what went to it by way of a gateway a moment ago, and all that was said
+    /// since.
+    pub(super) fn send_shared_again(&mut self, doubted: Vec<(NodeName, RoomName)>) {
+        let now = self.now;
+        for (node, room) in doubted {
+            self.gateways.trust(&node, &room);
+            let sent = self.peers.get(&node).and_then(|peer| peer.sent.get(&room));
+            let is_even = sent.is_some_and(|sent| !sent.missed);
+            let (Some(ring), true) = (self.messages.rings.get(&room), is_even) else {
+                continue;
+            };
+            let own = ring.items.iter().filter(|kept| kept.origin == self.me);
+            let (old, fresh): (Vec<&Kept>, Vec<&Kept>) =
+                own.partition(|kept| now.since(kept.at) >= PASSED_ON_WITHIN);
+            let floor = ring.floors.get(&self.me).copied().unwrap_or(0);
+            let base = old.last().map_or(floor, |kept| kept.number);
+            let items = fresh
+                .into_iter()
+                .map(|kept| (kept.number, kept.message.clone()))
+                .collect();
+            let body = Messages {
+                origin: self.me.clone(),
+                room: room.clone(),
+                base,
+                to: ring.own_last,
+                lost: 0,
+                ticket: 0,
+                known: 0,
+                items,
+            };
+            let Some((conn, None)) = self.route(&node) else {
+                continue;
+            };
+            let sent = Sent {
+                to: body.to,
+                missed: false,
+                unsure: false,
+                at: now,
+            };
+            let peer = self.peers.entry(node).or_default();
+            peer.sent.insert(room, sent);
+            for body in split(body) {
+                let to = Vec::new();
+                self.enqueue(conn, Parcel { to, body });
+            }
+        }
     }
 
     /// Says how far the messages are that went to a node through a relay lately.
@@ -476,7 +703,7 @@ impl Core {
             };
             link.outgoing.bytes -= size(&parcel.body);
             self.counters.messages_out_total += parcel.body.items.len() as u64;
-            self.send_along(conn, parcel.relay_to, &Frame::Messages(parcel.body));
+            self.send_along(conn, parcel.to, &Frame::Messages(parcel.body));
         }
     }
 
@@ -492,7 +719,7 @@ impl Core {
             link.outgoing.bytes -= size(&parcel.body);
             self.counters.messages_out_total += parcel.body.items.len() as u64;
             let frame = Frame::Messages(parcel.body);
-            self.send_along(conn, parcel.relay_to, &frame);
+            self.send_along(conn, parcel.to, &frame);
         }
     }
 
@@ -509,11 +736,11 @@ impl Core {
             return;
         }
         // What goes to the peer and what it relays are for different readers.
-        let mut newest: BTreeSet<(Option<NodeName>, RoomName, MemberId)> = BTreeSet::new();
+        let mut newest: BTreeSet<(Vec<NodeName>, RoomName, MemberId)> = BTreeSet::new();
         let mut refused = Vec::new();
         let mut bytes = 0;
         for parcel in outgoing.queue.iter_mut().rev() {
-            let (to, room) = (parcel.relay_to.clone(), parcel.body.room.clone());
+            let (to, room) = (parcel.to.clone(), parcel.body.room.clone());
             let mut kept: Vec<(u64, Message)> = Vec::new();
             for (number, message) in parcel.body.items.drain(..).rev() {
                 let keeps = match message.kind {
@@ -528,8 +755,11 @@ impl Core {
                 } else if message.kind == MessageKind::Tutorial {
                     self.counters.messages_conflated_total += 1;
                 } else {
-                    self.counters.messages_refused_total += 1;
-                    refused.push((room.clone(), message.sender));
+                    // It is told for each node that does not get it.
+                    for _ in 0..to.len().max(1) {
+                        self.counters.messages_refused_total += 1;
+                        refused.push((room.clone(), message.sender));
+                    }
                 }
             }
             kept.reverse();
@@ -538,9 +768,9 @@ impl Core {
         // Parcels that were emptied are joined with the next of their room, so that the queue is
         // bounded by what it carries.
         let mut joined: Vec<Parcel> = Vec::new();
-        let mut last: BTreeMap<(Option<NodeName>, RoomName), usize> = BTreeMap::new();
+        let mut last: BTreeMap<(Vec<NodeName>, RoomName), usize> = BTreeMap::new();
         for parcel in outgoing.queue.drain(..) {
-            let key = (parcel.relay_to.clone(), parcel.body.room.clone());
+            let key = (parcel.to.clone(), parcel.body.room.clone());
             let before = last.get(&key).and_then(|index| joined.get_mut(*index));
             match before {
                 Some(before)
@@ -594,11 +824,11 @@ impl Core {
         if !self.adopt(&frame.origin) || !self.own.rooms.contains(&frame.room) {
             return;
         }
-        self.take_messages(frame);
+        self.take_in_turn(frame);
         self.release_leaves();
     }
 
-    fn take_messages(&mut self, frame: Messages) {
+    pub(super) fn take_messages(&mut self, frame: Messages) {
         let ignores_duplicates = self.holds(Rule::MessageDuplicateIsIgnored);
         let pulls_gaps = self.holds(Rule::MessageGapIsPulled);
         let begins_anew = self.holds(Rule::EarlierInterestIsOver);
@@ -697,7 +927,7 @@ impl Core {
         let mut items = Vec::with_capacity(fresh.len());
         let bytes_before = ring.bytes;
         for (number, message) in fresh {
-            ring.keep(now, &frame.origin, floor, number, message.clone());
+            ring.keep(now, &self.me, &frame.origin, floor, number, message.clone());
             items.push((number, message));
         }
         self.messages.kept_bytes = self.messages.kept_bytes + ring.bytes - bytes_before;
@@ -765,13 +995,14 @@ impl Core {
             to,
             ticket: 0,
         });
-        self.send_along(conn, relay_to, &frame);
+        self.send_along(conn, relay_to.into_iter().collect(), &frame);
     }
 
-    fn send_along(&mut self, conn: ConnId, relay_to: Option<NodeName>, frame: &Frame) {
-        match relay_to {
-            None => self.send(conn, Lane::Messages, frame),
-            Some(node) => self.send_relayed(conn, Lane::Messages, node, frame),
+    fn send_along(&mut self, conn: ConnId, to: Vec<NodeName>, frame: &Frame) {
+        if to.is_empty() {
+            self.send(conn, Lane::Messages, frame);
+        } else {
+            self.send_relayed(conn, Lane::Messages, to, frame);
         }
     }
 
@@ -847,7 +1078,7 @@ impl Core {
             known: self.applied_of(asker),
             items,
         });
-        self.send_along(conn, relay_to, &frame);
+        self.send_along(conn, relay_to.into_iter().collect(), &frame);
     }
 
     /// Listens to an origin in a room from a number on, if it does not yet: what follows is asked for.
@@ -937,6 +1168,7 @@ impl Core {
             if let Some(ring) = self.messages.rings.get_mut(&room) {
                 let bytes_before = ring.bytes;
                 ring.expire(now);
+                ring.trim(now, &self.me);
                 self.messages.kept_bytes = self.messages.kept_bytes + ring.bytes - bytes_before;
                 match ring.items.front() {
                     Some(kept) => self
@@ -1078,11 +1310,13 @@ impl Core {
             }
         }
         self.messages.gaps.retain(|(other, _)| other != room);
+        self.early.forget_room(room);
     }
 
     /// An owner's life is over. As long as rings keep what it said, clients that come back are told
     /// that they missed something of it, or that they did not.
     pub(super) fn forget_origin(&mut self, owner: &OwnerId) {
+        self.release_early_with(owner);
         for origins in self.messages.incoming.values_mut() {
             if origins.get(owner).is_some_and(|state| state.gap.is_some()) {
                 origins.remove(owner);
@@ -1159,7 +1393,7 @@ fn split(mut body: Messages) -> Vec<Messages> {
 }
 
 /// Bytes that a batch weighs in a queue.
-fn size(body: &Messages) -> usize {
+pub(super) fn size(body: &Messages) -> usize {
     let payloads: usize = body.items.iter().map(|(_, m)| m.payload.len() + 40).sum();
     payloads + body.room.as_str().len() + 64
 }

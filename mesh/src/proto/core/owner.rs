@@ -186,7 +186,7 @@ impl Core {
                 self.update(member, None, None, Some(true));
             }
         }
-        self.push_deltas();
+        self.unshare();
         let bye = Frame::Bye(Bye {
             boot: self.me.boot,
             linger_ms: u32::try_from(linger.as_millis()).unwrap_or(u32::MAX),
@@ -229,6 +229,10 @@ impl Core {
     pub(super) fn push_deltas(&mut self) {
         self.pushed_at = self.now;
         self.log_pushed = self.log.seq();
+        // Last words go to each alone: nobody passes them on in time.
+        if !self.leaving {
+            self.share_deltas();
+        }
         for conn in self.up_conns() {
             self.push_to(conn);
         }

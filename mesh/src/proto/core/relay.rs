@@ -1,4 +1,4 @@
-//! Relaying around a partial partition: source-routed, two hops at most.
+//! Relaying, around a partial partition or to the neighbours of a gateway: source-routed, two hops at most.
 //!
 //! The origin picks the relay and names the targets; a relay forwards only what came directly from
 //! its origin, and what was forwarded once is never forwarded again, so nothing can go in circles.
@@ -103,6 +103,7 @@ impl Core {
             for node in targets {
                 self.send_tails(&node);
             }
+            self.send_quiet_heads(TAIL_EVERY);
         }
     }
 
@@ -173,7 +174,7 @@ impl Core {
                         to,
                         ops,
                     });
-                    self.send_relayed(conn, Lane::Presence, node, &frame);
+                    self.send_relayed(conn, Lane::Presence, vec![node], &frame);
                 }
                 // The digests of the relay bring it as a snapshot.
                 None => peer.pushed = seq,
@@ -181,22 +182,30 @@ impl Core {
         }
     }
 
-    /// The frame has to be one of the oldest version: that of the target is not known here.
-    pub(super) fn send_relayed(&mut self, conn: ConnId, lane: Lane, to: NodeName, frame: &Frame) {
+    /// The frame has to be one of the oldest version: that of the targets is not known here.
+    pub(super) fn send_relayed(
+        &mut self,
+        conn: ConnId,
+        lane: Lane,
+        to: Vec<NodeName>,
+        frame: &Frame,
+    ) {
+        self.counters.shared_copies_total += u64::from(to.len() > 1);
         let wrapped = Frame::Relay(Relay {
             origin: self.me.clone(),
             left: 1,
-            to: vec![to],
+            to,
             inner: frame.encode(self.config.versions.oldest),
         });
         self.send(conn, lane, &wrapped);
     }
 
-    pub(super) fn send_datagram_relayed(&mut self, conn: ConnId, to: NodeName, inner: Bytes) {
+    pub(super) fn send_datagram_relayed(&mut self, conn: ConnId, to: Vec<NodeName>, inner: Bytes) {
+        self.counters.shared_copies_total += u64::from(to.len() > 1);
         let wrapped = Datagram::Relay(Relay {
             origin: self.me.clone(),
             left: 1,
-            to: vec![to],
+            to,
             inner,
         });
         self.send_datagram(conn, wrapped.encode(self.version_of(conn)), false);
@@ -204,21 +213,7 @@ impl Core {
 
     pub(super) fn relay_frame(&mut self, conn: ConnId, lane: Lane, relay: Relay) {
         if relay.left == 0 {
-            let newest = self.config.versions.newest;
-            return match self
-                .opened(&relay)
-                .then(|| Frame::decode(&relay.inner, newest))
-            {
-                Some(Ok(Frame::Delta(delta))) => self.delta(conn, Some(&relay.origin), delta),
-                Some(Ok(Frame::Digest(digest))) => self.hear_of_newer_life(&relay.origin, &digest),
-                Some(Ok(Frame::Messages(messages))) => {
-                    self.messages_frame(conn, Some(&relay.origin), messages);
-                }
-                Some(Ok(Frame::MessagePull(pull))) => {
-                    self.messages_pulled(&relay.origin.node, &pull);
-                }
-                _ => self.counters.relay_dropped_total += 1,
-            };
+            return self.open_frame(conn, &relay);
         }
         // A frame on a lane that is not its own may be longer than its own takes.
         let own_lane = match relay.inner.first() {
@@ -229,25 +224,40 @@ impl Core {
             self.counters.relay_dropped_total += 1;
             return;
         }
-        for (target, frame) in self.forwarded(conn, Some(lane), relay) {
+        let is_for_me = self.is_gateway(conn, &relay);
+        for (target, frame) in self.forwarded(conn, Some(lane), &relay) {
             self.send(target, lane, &Frame::Relay(frame));
+        }
+        if is_for_me {
+            self.open_frame(conn, &relay);
+        }
+    }
+
+    /// Takes what is inside a frame for this node.
+    fn open_frame(&mut self, conn: ConnId, relay: &Relay) {
+        let newest = self.config.versions.newest;
+        match self
+            .opened(relay)
+            .then(|| Frame::decode(&relay.inner, newest))
+        {
+            Some(Ok(Frame::Delta(delta))) => self.delta(conn, Some(&relay.origin), delta),
+            Some(Ok(Frame::Digest(digest))) => self.hear_of_newer_life(&relay.origin, &digest),
+            Some(Ok(Frame::Messages(messages))) => {
+                self.messages_frame(conn, Some(&relay.origin), messages);
+            }
+            Some(Ok(Frame::MessagePull(pull))) => {
+                self.messages_pulled(&relay.origin.node, &pull);
+            }
+            _ => self.counters.relay_dropped_total += 1,
         }
     }
 
     pub(super) fn relay_datagram(&mut self, conn: ConnId, relay: Relay) {
         if relay.left == 0 {
-            let newest = self.config.versions.newest;
-            return match self
-                .opened(&relay)
-                .then(|| Datagram::decode(&relay.inner, newest))
-            {
-                Some(Ok(Datagram::Cursors { boot, records })) if boot == relay.origin.boot => {
-                    self.cursor_batch(&relay.origin, &records);
-                }
-                _ => self.counters.relay_dropped_total += 1,
-            };
+            return self.open_datagram(&relay);
         }
-        for (target, relay) in self.forwarded(conn, None, relay) {
+        let is_for_me = self.is_gateway(conn, &relay);
+        for (target, relay) in self.forwarded(conn, None, &relay) {
             let bytes = Datagram::Relay(relay).encode(self.version_of(target));
             if bytes.len() <= DATAGRAM_WRAPPED_BYTES_MAX {
                 self.send_datagram(target, bytes, false);
@@ -255,6 +265,30 @@ impl Core {
                 self.counters.relay_dropped_total += 1;
             }
         }
+        if is_for_me {
+            self.open_datagram(&relay);
+        }
+    }
+
+    fn open_datagram(&mut self, relay: &Relay) {
+        let newest = self.config.versions.newest;
+        match self
+            .opened(relay)
+            .then(|| Datagram::decode(&relay.inner, newest))
+        {
+            Some(Ok(Datagram::Cursors { boot, records })) if boot == relay.origin.boot => {
+                self.cursor_batch(&relay.origin, &records);
+            }
+            _ => self.counters.relay_dropped_total += 1,
+        }
+    }
+
+    /// Whether something to be passed on is for this node too, and comes from its origin itself.
+    fn is_gateway(&self, conn: ConnId, relay: &Relay) -> bool {
+        relay.to.contains(&self.me.node)
+            && self
+                .peer_of(conn)
+                .is_some_and(|peer| peer == relay.origin.node)
     }
 
     /// A node that only a relay reaches speaks out of a life that is over as far as this node knows:
@@ -274,7 +308,7 @@ impl Core {
             entries: vec![entry],
             reply: true,
         });
-        self.send_relayed(conn, Lane::Presence, node.clone(), &digest);
+        self.send_relayed(conn, Lane::Presence, vec![node.clone()], &digest);
     }
 
     /// The answer to that: only what it says of this node counts.
@@ -297,7 +331,7 @@ impl Core {
         &mut self,
         conn: ConnId,
         lane: Option<Lane>,
-        relay: Relay,
+        relay: &Relay,
     ) -> Vec<(ConnId, Relay)> {
         let direct = self
             .peer_of(conn)
@@ -307,16 +341,19 @@ impl Core {
             return Vec::new();
         }
         let mut out = Vec::new();
-        for node in &relay.to {
+        for node in relay.to.iter().filter(|node| **node != self.me.node) {
             let Some((target, link)) = self.link_to(node) else {
                 self.counters.relay_dropped_total += 1;
                 continue;
             };
             let keeps_up = lane.is_none_or(|lane| link.unsent(lane) <= RELAYED_UNSENT_MAX);
-            if !keeps_up
-                || !self
-                    .relay
-                    .spend(&relay.origin.node, self.now, relay.inner.len() as u64)
+            // Neighbours are what a gateway is for; the detours of others are a favour.
+            let is_neighbour = link
+                .hello
+                .as_ref()
+                .is_some_and(|hello| hello.region == self.config.region);
+            let bytes = relay.inner.len() as u64;
+            if !keeps_up || !(is_neighbour || self.relay.spend(&relay.origin.node, self.now, bytes))
             {
                 self.counters.relay_dropped_total += 1;
                 continue;

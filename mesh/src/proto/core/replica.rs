@@ -22,6 +22,8 @@ const SWIM_DOWN_AFTER_MS: u64 = 2_000;
 pub(super) struct Replica {
     pub(super) table: Table,
     pub(super) applied: u64,
+    /// How many operations it said that it has, itself.
+    pub(super) announced: u64,
     pub(super) heartbeat: u64,
     /// When its last new heartbeat was fresh, by this node's clock.
     pub(super) evidence_at: Option<Time>,
@@ -89,6 +91,7 @@ impl Core {
             Replica {
                 table: Table::default(),
                 applied: 0,
+                announced: 0,
                 heartbeat: 0,
                 evidence_at: None,
                 heard_at: None,
@@ -326,7 +329,10 @@ impl Core {
     fn lost_because(&self, owner: &OwnerId) -> LeaveReason {
         match self.replicas.get(owner) {
             Some(replica) if replica.lingers_until.is_some() => LeaveReason::TimedOut,
-            Some(replica) if replica.departed => LeaveReason::Closed,
+            // Of one whose last operations are missing here nobody can say what became of its members.
+            Some(replica) if replica.departed && replica.applied >= replica.announced => {
+                LeaveReason::Closed
+            }
             _ => LeaveReason::NodeLost,
         }
     }
