@@ -15,6 +15,7 @@ mod owner;
 mod relay;
 mod replay;
 mod replica;
+mod rtt;
 mod snapshot;
 mod swim;
 #[cfg(test)]
@@ -95,7 +96,9 @@ pub struct Core {
     /// This node's own rows, rooms and links.
     own: Table,
     log: Log,
+    /// How far every peer was told of the own log, and those behind relays, and when those were.
     log_pushed: u64,
+    relays_told: u64,
     pushed_at: Time,
     handle_last: u32,
     /// Own rows of broken connections, and when their grace ends.
@@ -122,6 +125,7 @@ pub struct Core {
     dials: BTreeMap<SocketAddr, links::Dial>,
 
     swim: swim::Swim,
+    probes: rtt::Probes,
     messages: messages::Messaging,
     cursors: cursors::Cursors,
     relay: relay::Relaying,
@@ -192,6 +196,7 @@ impl Core {
             own: Table::default(),
             log: Log::default(),
             log_pushed: 0,
+            relays_told: 0,
             pushed_at: now,
             handle_last: 0,
             grace: BTreeMap::new(),
@@ -210,6 +215,7 @@ impl Core {
             peers: BTreeMap::new(),
             dials: BTreeMap::new(),
             swim,
+            probes: rtt::Probes::default(),
             messages: messages::Messaging::default(),
             cursors: cursors::Cursors::default(),
             relay: relay::Relaying::default(),
@@ -301,7 +307,7 @@ impl Core {
             self.check_links();
         }
         if self.push_due().is_some_and(|due| self.now >= due) {
-            self.push_deltas();
+            self.push_deltas(false);
         }
     }
 

@@ -12,7 +12,10 @@ use super::super::table::{Entry, Touched};
 use super::super::wire::{Bye, Delta, Frame, Op, OwnerId, STATE_BYTES_MAX, USER_BYTES_MAX};
 use super::{Core, PURGE_AFTER};
 
-/// At most one push to peers in this time; the first change after a pause leaves at once.
+/// At most one push to a peer in half its round trip, within these bounds; the first change after a
+/// pause leaves at once. A near peer has it within a tick of the web edge, where packets cost little; to
+/// a far one more goes into each.
+const PUSH_EVERY_MIN: Duration = Duration::from_millis(16);
 const PUSH_EVERY: Duration = Duration::from_millis(50);
 /// Bytes of operations in one delta: well below a frame.
 pub(super) const DELTA_BYTES: usize = 48 * 1024;
@@ -186,7 +189,7 @@ impl Core {
                 self.update(member, None, None, Some(true));
             }
         }
-        self.push_deltas();
+        self.push_deltas(true);
         let bye = Frame::Bye(Bye {
             boot: self.me.boot,
             linger_ms: u32::try_from(linger.as_millis()).unwrap_or(u32::MAX),
@@ -223,16 +226,43 @@ impl Core {
 
     /// When the next push is due, if there is something to push.
     pub(super) fn push_due(&self) -> Option<Time> {
-        (self.log_pushed < self.log.seq()).then(|| self.pushed_at.after(PUSH_EVERY))
+        let seq = self.log.seq();
+        if self.log_pushed >= seq {
+            return None;
+        }
+        let relayed = (self.relays_told < seq).then(|| self.pushed_at.after(PUSH_EVERY));
+        let links = self
+            .conns
+            .values()
+            .filter(|link| link.up && link.told < seq);
+        let links = links.map(|link| link.told_at.after(push_every(link.rtt)));
+        Some(links.chain(relayed).min().unwrap_or(self.now))
     }
 
-    pub(super) fn push_deltas(&mut self) {
-        self.pushed_at = self.now;
-        self.log_pushed = self.log.seq();
+    /// Pushes to whom it is due, or to everybody.
+    pub(super) fn push_deltas(&mut self, to_all: bool) {
+        let (now, seq) = (self.now, self.log.seq());
+        let mut all_told = true;
         for conn in self.up_conns() {
-            self.push_to(conn);
+            let Some(link) = self.conns.get_mut(&conn).filter(|link| link.told < seq) else {
+                continue;
+            };
+            if to_all || now >= link.told_at.after(push_every(link.rtt)) {
+                (link.told, link.told_at) = (seq, now);
+                self.push_to(conn);
+            } else {
+                all_told = false;
+            }
         }
-        self.push_through_relays();
+        if to_all || now >= self.pushed_at.after(PUSH_EVERY) {
+            (self.relays_told, self.pushed_at) = (seq, now);
+            self.push_through_relays();
+        } else {
+            all_told &= self.relays_told >= seq;
+        }
+        if all_told {
+            self.log_pushed = seq;
+        }
     }
 
     /// Sends one peer what it has not been sent yet.
@@ -351,4 +381,12 @@ impl Core {
         self.renew_swim();
         self.close_all("this node took a newer boot");
     }
+}
+
+/// How often at most a peer is pushed to. Of one that was not measured yet nothing is known: zero.
+fn push_every(round_trip: Duration) -> Duration {
+    if round_trip.is_zero() {
+        return PUSH_EVERY;
+    }
+    (round_trip / 2).clamp(PUSH_EVERY_MIN, PUSH_EVERY)
 }
