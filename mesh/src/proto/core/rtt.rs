@@ -40,7 +40,9 @@ impl RoundTrip {
         match self.smoothed {
             None => {
                 self.smoothed = Some(sample);
-                self.variation = sample / 2;
+                // Half of it, as RFC 6298 has it, would be for a single exchange; the transport has
+                // smoothed a handshake's.
+                self.variation = sample / 8;
             }
             Some(smoothed) => {
                 self.variation = (self.variation * 3 + smoothed.abs_diff(sample)) / 4;

@@ -34,6 +34,9 @@ struct Arguments {
     /// Let nodes know each other by a name alone, and change what it stands for.
     #[arg(long)]
     named: bool,
+    /// Let nodes be as far apart as cities are, or up to 600 ms, with 1 to 5 % loss.
+    #[arg(long)]
+    far: bool,
     /// Print every input and output of every node to standard error: for one seed.
     #[arg(long)]
     trace: bool,
@@ -71,6 +74,7 @@ fn run(arguments: &Arguments) -> ExitCode {
                         nodes: arguments.nodes,
                         plain: arguments.plain,
                         named: arguments.named,
+                        far: arguments.far,
                         trace: arguments.trace,
                         ..Options::default()
                     };
@@ -133,6 +137,9 @@ fn run(arguments: &Arguments) -> ExitCode {
     }
     if arguments.named {
         same += " --named";
+    }
+    if arguments.far {
+        same += " --far";
     }
     for seed in failed.iter().take(10) {
         say(&format!(
