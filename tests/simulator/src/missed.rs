@@ -18,7 +18,7 @@ const STALE: u64 = 10 * SECOND;
 /// An answer is there within three times what the farthest other node needs, with so much for what it
 /// may be late, and within these bounds.
 const LATE: u64 = 400 * MS;
-const ANSWER: [u64; 2] = [1_500 * MS, 3_300 * MS];
+const ANSWER: [u64; 2] = [2_000 * MS, 3_300 * MS];
 
 /// Which events there were, by the numbers of their origins, and who asked for which.
 #[derive(Debug, Default)]
