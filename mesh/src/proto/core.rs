@@ -17,6 +17,7 @@ mod region;
 mod relay;
 mod replay;
 mod replica;
+mod rtt;
 mod snapshot;
 mod swim;
 #[cfg(test)]
@@ -103,7 +104,9 @@ pub struct Core {
     /// This node's own rows, rooms and links.
     own: Table,
     log: Log,
+    /// How far every peer was told of the own log, and those behind relays, and when those were.
     log_pushed: u64,
+    relays_told: u64,
     pushed_at: Time,
     handle_last: u32,
     /// Own rows of broken connections, and when their grace ends.
@@ -130,6 +133,7 @@ pub struct Core {
     dials: BTreeMap<SocketAddr, links::Dial>,
 
     swim: swim::Swim,
+    probes: rtt::Probes,
     messages: messages::Messaging,
     cursors: cursors::Cursors,
     relay: relay::Relaying,
@@ -204,6 +208,7 @@ impl Core {
             own: Table::default(),
             log: Log::default(),
             log_pushed: 0,
+            relays_told: 0,
             pushed_at: now,
             handle_last: 0,
             grace: BTreeMap::new(),
@@ -222,6 +227,7 @@ impl Core {
             peers: BTreeMap::new(),
             dials: BTreeMap::new(),
             swim,
+            probes: rtt::Probes::default(),
             messages: messages::Messaging::default(),
             cursors: cursors::Cursors::default(),
             relay: relay::Relaying::default(),
@@ -317,7 +323,7 @@ impl Core {
             self.check_links();
         }
         if self.push_due().is_some_and(|due| self.now >= due) {
-            self.push_deltas();
+            self.push_deltas(false);
         }
     }
 

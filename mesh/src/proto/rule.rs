@@ -97,6 +97,12 @@ pub enum Rule {
     BrokenLinkIsDoubted,
     /// Who enters a room is sent where the cursors are.
     CurrentCursorsAreSent,
+    /// Who has seen a later life of a node missed nothing of an earlier one.
+    LaterLifeIsSeen,
+    /// How long answers about missed events are waited for follows the round trips.
+    PatienceFollowsRoundTrip,
+    /// Evidence of a far node may be older than that of a near one.
+    EvidenceFollowsRoundTrip,
 }
 
 /// Which rules hold.

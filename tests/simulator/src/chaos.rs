@@ -19,6 +19,8 @@ const WARM_UP: u64 = 8 * SECOND;
 /// After the last fault, all nodes agree within this: a second and a bit until the links are up, and
 /// then as long as a pointer to a node that died is followed.
 const HEAL: u64 = 5_500 * MS;
+/// Nodes that are far apart need so much longer.
+const FAR: u64 = 3 * SECOND;
 /// After a frame that its receiver refused, the two do not talk for this long.
 const REFUSED: u64 = 6 * SECOND;
 /// They are watched for so long after that.
@@ -93,6 +95,9 @@ struct Chaos {
     rooms: usize,
     members_max: usize,
     base: Path,
+    /// Every path as it is without faults, from and to.
+    homes: Vec<Vec<Path>>,
+    far: bool,
     viewers: Vec<(usize, usize)>,
     /// Chance of its own for what is drawn besides, unless the run is plain.
     extra: Option<StdRng>,
@@ -118,6 +123,9 @@ pub struct Options {
     /// Some nodes speak version 1 of the protocol alone: for all the run, or until they are upgraded one
     /// by one, and rolled back.
     pub mixed: bool,
+    /// Nodes are as far apart as cities are, or a millisecond to 600 ms, each pair for itself and one
+    /// way slower than the other, with 1 to 5 % loss; nothing else is wrong but crashes.
+    pub far: bool,
     /// Whether to write everything that happens to standard error.
     pub trace: bool,
 }
@@ -131,6 +139,7 @@ pub fn run_seed(options: &Options) -> Report {
         3..6 => Profile::Cuts,
         _ => Profile::Wild,
     };
+    let profile = if options.far { Profile::Mild } else { profile };
     let drawn = rng.random_range(2..=6);
     let nodes = if nodes == 0 { drawn } else { nodes };
     let latency_us = match rng.random_range(0..3) {
@@ -185,6 +194,12 @@ pub fn run_seed(options: &Options) -> Report {
         rooms: rng.random_range(1..=4),
         members_max: rng.random_range(3..=14),
         base,
+        homes: if options.far {
+            distances(nodes, seed)
+        } else {
+            vec![vec![base; nodes]; nodes]
+        },
+        far: options.far,
         viewers: Vec::new(),
         rng,
         extra,
@@ -224,7 +239,10 @@ impl Chaos {
             Profile::Cuts => self.world.lossless(true),
             Profile::Wild => {}
         }
-        if self.rng.random_bool(0.5) {
+        let vary = self.rng.random_bool(0.5);
+        if self.far {
+            self.set_homes(1.0);
+        } else if vary {
             self.vary_paths();
         }
         self.after(SECOND, Act::Check);
@@ -257,6 +275,17 @@ impl Chaos {
         self.planned += 1;
         let key = (self.world.now() + wait, self.planned);
         self.plan.insert(key, act);
+    }
+
+    /// Every path without faults, and with no more loss than this.
+    fn set_homes(&mut self, loss_max: f64) {
+        for a in 0..self.world.node_count() {
+            for b in (0..self.world.node_count()).filter(|b| *b != a) {
+                let mut path = self.homes[a][b];
+                path.loss = path.loss.min(loss_max);
+                self.world.set_path(a, b, path);
+            }
+        }
     }
 
     fn vary_paths(&mut self) {
@@ -658,8 +687,8 @@ impl Chaos {
 
     fn changed_path(&mut self, change: impl Fn(&mut Path)) {
         let (a, b) = self.some_pair();
-        let before = self.base;
         for (from, to) in [(a, b), (b, a)] {
+            let before = self.homes[from][to];
             let mut path = before;
             change(&mut path);
             self.world.set_path(from, to, path);
@@ -731,14 +760,12 @@ impl Chaos {
         let wait = self.extra(2..8) * SECOND;
         if self.extra(0..4) > 0 {
             let bandwidth = self.extra(30_000..300_000);
-            let path = Path {
-                bandwidth,
-                ..self.base
-            };
             for to in (0..count).filter(|to| *to != node && (all || *to == other)) {
                 for (from, to) in [(node, to), (to, node)] {
+                    let home = self.homes[from][to];
+                    let path = Path { bandwidth, ..home };
                     self.world.set_path(from, to, path);
-                    self.after(wait, Act::Restore(from, to, self.base));
+                    self.after(wait, Act::Restore(from, to, home));
                 }
             }
         }
@@ -787,13 +814,7 @@ impl Chaos {
         }
         self.world.run_for(100 * MS);
         notices.into_iter().for_each(|act| self.act(act));
-        for a in 0..self.world.node_count() {
-            for b in 0..self.world.node_count() {
-                if a != b {
-                    self.world.set_path(a, b, self.base);
-                }
-            }
-        }
+        self.set_homes(0.01);
     }
 
     fn watch(&mut self) {
@@ -809,7 +830,8 @@ impl Chaos {
         for member in self.world.members() {
             self.world.move_cursor(member);
         }
-        self.world.run_for(HEAL - 2 * SECOND);
+        let far = if self.far { FAR } else { 0 };
+        self.world.run_for(HEAL - 2 * SECOND + far);
         let end = self.world.now() + WATCH;
         while self.world.now() < end && self.world.violations().is_empty() {
             self.world.check_folds();
@@ -822,4 +844,42 @@ impl Chaos {
         self.world.check_memory();
         self.world.check_versions();
     }
+}
+
+/// Round trips between five cities in milliseconds: Virginia, Oregon, Frankfurt, Singapore and São Paulo.
+const CITIES: [[u64; 5]; 5] = [
+    [1, 65, 90, 215, 115],
+    [65, 1, 145, 165, 175],
+    [90, 145, 1, 160, 205],
+    [215, 165, 160, 1, 325],
+    [115, 175, 205, 325, 1],
+];
+
+/// Paths between nodes that are far apart, from and to.
+fn distances(nodes: usize, seed: u64) -> Vec<Vec<Path>> {
+    let mut rng = StdRng::seed_from_u64(seed ^ 0x000F_A200);
+    let mut paths = vec![vec![Path::clean(500); nodes]; nodes];
+    let cities = rng.random_bool(0.3);
+    for a in 0..nodes {
+        for b in 0..a {
+            // Near and far ones alike, whatever the scale.
+            let drawn = 1_000.0 * 600.0_f64.powf(rng.random_range(0.0..=1.0));
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let (round_trip, share) = if cities {
+                (CITIES[a % 5][b % 5] * MS, 50)
+            } else {
+                (drawn as u64, rng.random_range(30..=70))
+            };
+            for (from, to, share) in [(a, b, share), (b, a, 100 - share)] {
+                let latency_us = round_trip * share / 100;
+                paths[from][to] = Path {
+                    latency_us,
+                    jitter_us: rng.random_range(0..=latency_us / 8),
+                    loss: rng.random_range(0.01..=0.05),
+                    ..Path::clean(latency_us)
+                };
+            }
+        }
+    }
+    paths
 }

@@ -13,6 +13,9 @@ use crate::world::{MS, SECOND, World};
 /// Rows of a dead process are gone everywhere within this: 3 s to notice the lost link or 4 s of
 /// silence, whichever is later, and a second for the checks in between.
 const HIDE: u64 = 5 * SECOND;
+/// To a node that is farther away than a round trip of this, the same takes 2.5 times of what it is
+/// farther, up to a second of it: evidence has to outlive a link that is dialled again.
+const NEAR: u64 = 300 * MS;
 /// The same while links stall or nodes pause: evidence may be stuck in a stalled stream for as
 /// long as a link lives.
 const HIDE_DISTURBED: u64 = 14 * SECOND;
@@ -144,6 +147,15 @@ impl Judge {
 }
 
 impl World {
+    /// Rows of a node that ended are not shown any more by another one after this long.
+    pub(crate) fn hide_bound(&self, observer: usize, node: usize) -> u64 {
+        let way = self.way_us(observer, node);
+        let measured = (way * 11 / 10).min(SECOND);
+        let evidence = measured.saturating_sub(NEAR) * 5 / 2;
+        let one_way = (way / 2).saturating_sub(NEAR / 2);
+        self.judge.hide_bound(self.nodes.len()) + evidence + one_way
+    }
+
     /// What the judge found so far; empty is good.
     pub fn violations(&self) -> &[String] {
         &self.judge.violations
@@ -529,7 +541,7 @@ impl World {
         };
         let hindered = self.nodes[index].hindered_at + 5 * SECOND > self.now
             && self.nodes[index].hindered_at > self.nodes[index].born;
-        let bound = self.judge.hide_bound(self.nodes.len());
+        let bound = self.hide_bound(index, owner);
         let over = self.nodes[owner]
             .ended
             .get(&member.boot)
@@ -761,29 +773,27 @@ impl World {
         }
     }
 
-    /// Rows of these lives must not be shown any more by anybody who could know.
-    pub(crate) fn check_ghosts(&mut self, node: usize, boots: &[u64], since: u64) {
+    /// Rows of these lives must not be shown any more by a node that could know.
+    pub(crate) fn check_ghosts(&mut self, index: usize, node: usize, boots: &[u64], since: u64) {
         let name = self.nodes[node].name.clone();
-        for index in 0..self.nodes.len() {
-            let observer = &self.nodes[index];
-            let hindered = observer.paused || observer.hindered_at + 5 * SECOND > since;
-            if observer.core.is_none() || hindered {
-                continue;
-            }
-            let ghost = observer
-                .mirror
-                .shown
-                .values()
-                .find(|member| member.node == name && boots.contains(&member.boot));
-            if let Some(ghost) = ghost {
-                let text = format!(
-                    "{}: still shows {} of {name}, whose process ended at {} ms",
-                    observer.name,
-                    ghost.row.member,
-                    since / MS
-                );
-                self.violation(text);
-            }
+        let observer = &self.nodes[index];
+        let hindered = observer.paused || observer.hindered_at + 5 * SECOND > since;
+        if observer.core.is_none() || hindered {
+            return;
+        }
+        let ghost = observer
+            .mirror
+            .shown
+            .values()
+            .find(|member| member.node == name && boots.contains(&member.boot));
+        if let Some(ghost) = ghost {
+            let text = format!(
+                "{}: still shows {} of {name}, whose process ended at {} ms",
+                observer.name,
+                ghost.row.member,
+                since / MS
+            );
+            self.violation(text);
         }
     }
 

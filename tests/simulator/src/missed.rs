@@ -9,14 +9,16 @@ use cursormesh_mesh::proto::{Local, MemberId, RoomName};
 
 use crate::clients::Stage;
 use crate::judge::number_of;
-use crate::world::{SECOND, World};
+use crate::world::{MS, SECOND, World};
 
 /// For how long an event is kept.
 const RING: u64 = 30 * SECOND;
 /// What was said so long before a client was lost did not fall into its absence.
 const STALE: u64 = 10 * SECOND;
-/// An answer is there within this.
-const ANSWER: u64 = 2 * SECOND;
+/// An answer is there within three times what the farthest other node needs, with so much for what it
+/// may be late, and within these bounds.
+const LATE: u64 = 400 * MS;
+const ANSWER: [u64; 2] = [2_000 * MS, 3_300 * MS];
 
 /// Which events there were, by the numbers of their origins, and who asked for which.
 #[derive(Debug, Default)]
@@ -115,6 +117,14 @@ impl World {
         self.local(node, local);
     }
 
+    /// How long a node may take to answer a client that comes back.
+    fn answer_bound(&self, node: usize) -> u64 {
+        let others = (0..self.nodes.len()).filter(|other| *other != node);
+        let farthest = others.map(|other| self.way_us(node, other)).max();
+        let [least, most] = ANSWER;
+        ((farthest.unwrap_or(0) + LATE) * 3).clamp(least, most)
+    }
+
     /// The lives of other nodes that a node knows of and sees.
     fn sight_of(&self, index: usize) -> BTreeSet<OwnerId> {
         let overview = self.core(index).map(|core| core.overview(self.time(index)));
@@ -165,7 +175,7 @@ impl World {
         };
         let hindered =
             self.nodes[index].paused || self.nodes[index].hindered_at >= question.asked_at;
-        if self.now > question.asked_at + ANSWER && !hindered {
+        if self.now > question.asked_at + self.answer_bound(index) && !hindered {
             self.violation(format!("{name}: the answer to {ticket} took too long"));
         }
         self.reach(if complete {
@@ -229,7 +239,8 @@ impl World {
                 continue;
             }
             let Some(answer) = &question.answer else {
-                if self.now > question.asked_at.max(node.hindered_at) + ANSWER + SECOND {
+                let bound = self.answer_bound(question.node) + SECOND;
+                if self.now > question.asked_at.max(node.hindered_at) + bound {
                     found.push(format!("{}: no answer to {ticket}", node.name));
                 }
                 continue;

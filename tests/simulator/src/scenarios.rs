@@ -47,6 +47,9 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("a region with two nodes", one_copy),
     ("a gateway dies", gateway_dies),
     ("the first words outrun the join", first_words),
+    ("every node starts again in turn", in_turn),
+    ("a near node does not answer", near_silence),
+    ("a far link breaks and is dialled again", far_redial),
 ];
 
 fn world(nodes: usize, rules: &Rules, latency_us: u64) -> World {
@@ -761,6 +764,93 @@ fn first_words(rules: &Rules) -> Vec<String> {
     world.expect(world.messages_at(1) == 5, "all is heard");
     world.check_messages();
     world.violations().to_vec()
+}
+
+/// All nodes start again, one after the other, and whoever was there goes to the next one each time. In
+/// the end nobody in sight was there when the first life of the first one ended.
+fn in_turn(rules: &Rules) -> Vec<String> {
+    let mut world = world(4, rules, 20 * MS);
+    world.replay_missed();
+    world.run_for(3 * SECOND);
+    let people: Vec<MemberId> = (0..4)
+        .map(|node| world.join(node, &room(0), true))
+        .collect();
+    world.run_for(SECOND);
+    for node in 0..4 {
+        for member in &people {
+            world.publish(*member, MessageKind::Event, 20);
+        }
+        world.run_for(500 * MS);
+        let here = |member: &&MemberId| {
+            let at = world.attachment(**member);
+            at.is_some_and(|(at, _)| at == node)
+        };
+        let movers: Vec<MemberId> = people.iter().filter(here).copied().collect();
+        for member in &movers {
+            world.lose_sight(*member);
+        }
+        world.leave(node, std::time::Duration::from_secs(10));
+        world.run_for(900 * MS);
+        for member in movers {
+            world.resume_member(member, node ^ 1);
+        }
+        world.run_for(SECOND);
+        world.start(node);
+        world.run_for(2 * SECOND);
+    }
+    let reached = |world: &World, what| world.reached().get(what).copied().unwrap_or(0);
+    let whole = reached(&world, "complete replays");
+    world.expect(whole >= 6, "who comes back is told what it missed");
+    let lacking = reached(&world, "incomplete replays");
+    world.expect(
+        lacking == 0,
+        "and nobody is told that something may be missing",
+    );
+    world.check_missed();
+    world.violations().to_vec()
+}
+
+/// A client comes back where nobody knows what it missed: its node is gone, and who was in the room as
+/// well stands still. That is said as soon as nodes so near would have answered.
+fn near_silence(rules: &Rules) -> Vec<String> {
+    let mut world = world(3, rules, MS);
+    world.replay_missed();
+    world.run_for(3 * SECOND);
+    let moves = world.join(0, &room(0), true);
+    world.join(2, &room(0), true);
+    world.run_for(10 * SECOND);
+    world.publish(moves, MessageKind::Event, 20);
+    world.run_for(SECOND);
+    world.crash(0);
+    world.pause(2);
+    world.resume_member(moves, 1);
+    world.run_for(1_300 * MS);
+    let lacking = world.reached().get("incomplete replays").copied();
+    world.expect(
+        lacking == Some(1),
+        "it is told after little more than a second",
+    );
+    world.violations().to_vec()
+}
+
+/// Two nodes are 800 ms apart, and nothing passes between them until their link breaks. It is dialled
+/// again at once, which takes more than two round trips.
+fn far_redial(rules: &Rules) -> Vec<String> {
+    let mut found = Vec::new();
+    for phase in 0..4 {
+        let mut world = world(2, rules, 400 * MS);
+        world.run_for(10 * SECOND + phase * 130 * MS);
+        let member = world.join(0, &room(0), true);
+        world.run_for(3 * SECOND);
+        world.cut_both(0, 1);
+        world.run_for(2_600 * MS);
+        world.heal_both(0, 1);
+        world.run_for(5 * SECOND);
+        let (_, leaves) = world.joins_and_leaves(1, member);
+        world.expect(leaves == 0, "nobody is seen to leave");
+        found.extend(world.violations().to_vec());
+    }
+    found
 }
 
 fn pairs(nodes: usize) -> impl Iterator<Item = (usize, usize)> {

@@ -104,6 +104,7 @@ enum Due {
     Interest(usize, u32, RoomName),
     Watched(usize, u32, RoomName),
     Ghosts {
+        observer: usize,
         node: usize,
         boots: Vec<u64>,
         since: u64,
@@ -523,6 +524,20 @@ impl World {
         self.paths[from][to].path
     }
 
+    /// The longest that a packet takes from one node to another and back, in microseconds.
+    pub(crate) fn round_trip_us(&self, a: usize, b: usize) -> u64 {
+        let ways = [self.path(a, b), self.path(b, a)];
+        ways.iter().map(|way| way.latency_us + way.jitter_us).sum()
+    }
+
+    /// The same by whichever is longer, the direct way or the best one through a third node.
+    pub(crate) fn way_us(&self, a: usize, b: usize) -> u64 {
+        let relays = (0..self.nodes.len()).filter(|relay| ![a, b].contains(relay));
+        let around =
+            relays.map(|relay| self.round_trip_us(a, relay) + self.round_trip_us(relay, b));
+        self.round_trip_us(a, b).max(around.min().unwrap_or(0))
+    }
+
     /// When the last of what links have been given so far will be on its way; not before now.
     pub fn idle_at(&self) -> u64 {
         let ways = self.paths.iter().flatten();
@@ -668,15 +683,28 @@ impl World {
                 let items = self.unsaid_positions(node, life, &room);
                 self.give(node, life, Input::Local(Local::Cursors { room, items }));
             }
-            Due::Ghosts { node, boots, since } => self.check_ghosts(node, &boots, since),
+            Due::Ghosts {
+                observer,
+                node,
+                boots,
+                since,
+            } => self.check_ghosts(observer, node, &boots, since),
         }
     }
 
     /// Rows of these lives of a node must be gone everywhere within the bound from now on.
     fn expect_gone(&mut self, node: usize, boots: Vec<u64>, after: u64) {
-        let bound = self.judge.hide_bound(self.nodes.len());
         let since = self.now + after;
-        self.at(since + bound, Due::Ghosts { node, boots, since });
+        for observer in (0..self.nodes.len()).filter(|observer| *observer != node) {
+            let bound = self.hide_bound(observer, node);
+            let due = Due::Ghosts {
+                observer,
+                node,
+                boots: boots.clone(),
+                since,
+            };
+            self.at(since + bound, due);
+        }
     }
 
     fn end_process(&mut self, index: usize) {

@@ -116,6 +116,18 @@ const CAUGHT_BY: &[(Rule, Catch)] = &[
         Rule::CurrentCursorsAreSent,
         Scenario("who enters a quiet room"),
     ),
+    (
+        Rule::LaterLifeIsSeen,
+        Scenario("every node starts again in turn"),
+    ),
+    (
+        Rule::PatienceFollowsRoundTrip,
+        Scenario("a near node does not answer"),
+    ),
+    (
+        Rule::EvidenceFollowsRoundTrip,
+        Scenario("a far link breaks and is dialled again"),
+    ),
 ];
 
 fn found(rules: &Rules, catch: Catch) -> Vec<String> {

@@ -56,6 +56,22 @@ fn sixty_seeds_of_two_versions_side_by_side_find_nothing() {
 }
 
 #[test]
+fn a_hundred_seeds_of_nodes_far_apart_find_nothing() {
+    let failed: Vec<(u64, Vec<String>)> = (0..100)
+        .filter_map(|seed| {
+            let options = Options {
+                seed,
+                far: true,
+                ..Options::default()
+            };
+            let found = run_seed(&options).violations;
+            (!found.is_empty()).then_some((seed, found))
+        })
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
 fn a_seed_is_a_run_byte_for_byte() {
     for seed in [1, 7, 42] {
         let options = Options {

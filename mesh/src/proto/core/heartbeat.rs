@@ -21,6 +21,7 @@ impl Core {
             return;
         }
         self.heartbeat += 1;
+        self.measure_links();
         let mut conns: Vec<ConnId> = self.up_conns();
         if conns.len() > ALL_PEERS_MAX {
             conns.shuffle(&mut self.rng);
@@ -46,10 +47,10 @@ impl Core {
             heartbeat: self.heartbeat,
             age_ms: 0,
         };
-        let evidence_max = self.evidence_max();
         let others = self.replicas.iter().filter_map(|(owner, replica)| {
             let age = self.now.since(replica.heard_at?);
-            let fresh = replica.visible && !replica.superseded && age < evidence_max;
+            let fresh =
+                replica.visible && !replica.superseded && age < self.evidence_max_of(&owner.node);
             fresh.then(|| Liveness {
                 owner: owner.clone(),
                 heartbeat: replica.heartbeat,

@@ -14,6 +14,7 @@ use super::super::overview::SeedOverview;
 use super::super::wire::{self, Frame, Hello, OwnerId, PUBLIC_BYTES_MAX};
 use super::Core;
 use super::messages::{Outgoing, Sent};
+use super::rtt::RoundTrip;
 use super::snapshot::Serving;
 
 /// Most addresses of other nodes that are taken from outside at a time.
@@ -24,8 +25,10 @@ const REDIAL_MAX: Duration = Duration::from_millis(1_000);
 const REDIAL_MIN: Duration = Duration::from_millis(700);
 /// Addresses kept besides those of the configuration: two for each node in mind.
 const ADDRESSES_MAX: usize = 2 * super::replica::NODES_MAX;
-/// Of two nodes the one with the lesser name dials; the other waits this long before it does too.
+/// Of two nodes the one with the lesser name dials; the other waits this long before it does too, and
+/// two round trips if those are longer: a handshake takes one, and the Hello half of one.
 const DIAL_HEAD_START: Duration = Duration::from_millis(400);
+const DIAL_HEAD_START_MAX: Duration = Duration::from_millis(1_200);
 /// After a refusal there is little hope: somebody has to change something first.
 const REFUSED_REDIAL: Duration = Duration::from_secs(5);
 /// An address that led back to this node is tried again after this long, if a name stands for it and
@@ -34,7 +37,7 @@ const ITSELF_REDIAL: Duration = Duration::from_secs(30);
 /// A dial without any answer counts as failed.
 const DIAL_LOST: Duration = Duration::from_secs(6);
 /// A connection that heard nothing for this long gives way to a new one, whoever dialled it:
-/// heartbeats come every 0.5 s.
+/// heartbeats come every 0.5 s. On a far link what is lost takes longer to come again.
 const SILENT: Duration = Duration::from_millis(1_500);
 /// A connection without a Hello is closed after this long.
 const HELLO_MAX: Duration = Duration::from_secs(5);
@@ -64,6 +67,9 @@ pub(super) struct Conn {
     pub(super) byes: [bool; 3],
     /// Own operations handed to the transport.
     pub(super) pushed: u64,
+    /// The newest own operation when the last push was due, and when that was.
+    pub(super) told: u64,
+    pub(super) told_at: Time,
     /// A push was skipped; a digest has to tell the peer when there is room again.
     pub(super) behind: bool,
     early: Vec<(Lane, Bytes)>,
@@ -101,6 +107,7 @@ pub(super) struct Peer {
     pub(super) pushed: u64,
     /// Since when, and for which boot, others say that this node lacks something of it.
     pub(super) behind: Option<(Time, Boot)>,
+    pub(super) round_trip: RoundTrip,
 }
 
 /// An address worth dialling.
@@ -197,7 +204,7 @@ impl Core {
             return;
         }
         let wait = match node {
-            Some(node) if *node < self.me.node => DIAL_HEAD_START,
+            Some(node) if *node < self.me.node => self.head_start(node),
             _ => Duration::ZERO,
         };
         let now = self.now;
@@ -258,6 +265,8 @@ impl Core {
                 unsent: [0; 3],
                 byes: [false; 3],
                 pushed: 0,
+                told: 0,
+                told_at: self.now,
                 behind: false,
                 early: Vec::new(),
                 early_bytes: 0,
@@ -528,6 +537,7 @@ impl Core {
         self.boots.remove(node);
         self.peers.remove(node);
         self.relay.forget(node);
+        self.forget_probe(node);
     }
 
     /// What a peer wants told to its users.
@@ -553,7 +563,8 @@ impl Core {
         link.up = true;
         link.version = version;
         link.pushed = self.log.seq();
-        let early = std::mem::take(&mut link.early);
+        link.told = link.pushed;
+        let (early, rtt) = (std::mem::take(&mut link.early), link.rtt);
         let swim_id = self.swim.id_of(&hello);
         link.hello = Some(hello);
         let peer = self.peers.entry(owner.node.clone()).or_default();
@@ -562,6 +573,9 @@ impl Core {
         peer.addr = Some(advertise);
         peer.refused = None;
         peer.behind = None;
+        if !rtt.is_zero() {
+            peer.round_trip.take(rtt);
+        }
         self.learn_address(advertise, &owner.node);
         if was_down {
             self.emit(Event::LinkUp {
@@ -672,7 +686,7 @@ impl Core {
         let by_lesser = |link: &Conn| link.dialled == (self.me.node < link.peer);
         boot > old.boot()
             || by_lesser(new) >= by_lesser(old)
-            || self.now.since(old.heard_at) >= SILENT
+            || self.now.since(old.heard_at) >= SILENT + self.farness(&old.peer)
     }
 
     pub(super) fn refuse(&mut self, conn: ConnId, code: CloseCode, reason: String) {
@@ -706,9 +720,15 @@ impl Core {
         }
     }
 
+    /// How long the node with the lesser name has for its dial before this one dials too.
+    fn head_start(&self, peer: &NodeName) -> Duration {
+        let two = self.round_trip(peer).unwrap_or_default() * 2;
+        two.clamp(DIAL_HEAD_START, DIAL_HEAD_START_MAX)
+    }
+
     fn redial_wait(&mut self, peer: &NodeName) -> Duration {
         let head_start = if *peer < self.me.node {
-            DIAL_HEAD_START
+            self.head_start(peer)
         } else {
             Duration::ZERO
         };

@@ -35,13 +35,13 @@ const DRAINED_MAX: usize = 16 * 1024;
 const FRAME_PAYLOAD: usize = 48 * 1024;
 /// For how long after a message through a relay it is said, every second, how far they are.
 const TAILS_FOR: Duration = Duration::from_secs(5);
-/// A gap is asked about again after this long.
-const GAP_ASK: Duration = Duration::from_millis(500);
 /// A gap is given up after this long with a way to the origin: a stalled link is noticed within 3 s,
 /// its successor is up a second later.
 pub(super) const GAP_MAX: Duration = Duration::from_secs(5);
-/// The same when the origin is out of sight.
+/// The same when the origin is out of sight, or three times what others' answers take.
 const GAP_HIDDEN_MAX: Duration = Duration::from_millis(1_500);
+/// Where nobody is to be asked, one is looked for again after this long.
+const ASK_NOBODY: Duration = Duration::from_millis(500);
 /// Nodes of which it is remembered when a life ended.
 const OVER_MAX: usize = 1_024;
 /// Bytes that wait behind one gap.
@@ -194,7 +194,7 @@ struct Gap {
     began: Time,
     /// Since when there is a way to the origin.
     since: Time,
-    asked_at: Time,
+    ask_at: Time,
     asked: usize,
     waiting: BTreeMap<u64, Messages>,
     bytes: usize,
@@ -867,7 +867,7 @@ impl Core {
         let gap = state.gap.get_or_insert_with(|| Gap {
             began: now,
             since: now,
-            asked_at: now,
+            ask_at: now,
             asked: 0,
             waiting: BTreeMap::new(),
             bytes: 0,
@@ -975,8 +975,7 @@ impl Core {
     /// Asks the origin, then linked nodes that are interested in the room, in turn.
     fn ask_for_gap(&mut self, key: &(RoomName, OwnerId)) {
         let (room, origin) = key;
-        let now = self.now;
-        let Some((from, to, asked)) = self.gap_range(key, now) else {
+        let Some((from, to, asked)) = self.gap_range(key) else {
             return;
         };
         let others = self.watchers.get(room).into_iter().flatten();
@@ -985,7 +984,16 @@ impl Core {
             .into_iter()
             .chain(others.filter_map(|node| Some((self.link_to(node)?.0, None))))
             .collect();
-        let Some((conn, relay_to)) = ways.get(asked % ways.len().max(1)).cloned() else {
+        let way = ways.get(asked % ways.len().max(1)).cloned();
+        let asks = way.as_ref().and_then(|(conn, relay_to)| {
+            let node = relay_to.clone().or_else(|| self.peer_of(*conn))?;
+            Some(self.ask_again_after(&node))
+        });
+        let ask_at = self.now.after(asks.unwrap_or(ASK_NOBODY));
+        if let Some(gap) = self.gap_of_mut(key) {
+            gap.ask_at = ask_at;
+        }
+        let Some((conn, relay_to)) = way else {
             return;
         };
         let frame = Frame::MessagePull(MessagePull {
@@ -1006,10 +1014,14 @@ impl Core {
         }
     }
 
-    fn gap_range(&mut self, key: &(RoomName, OwnerId), now: Time) -> Option<(u64, u64, usize)> {
+    fn gap_of_mut(&mut self, key: &(RoomName, OwnerId)) -> Option<&mut Gap> {
+        let origins = self.messages.incoming.get_mut(&key.0)?;
+        origins.get_mut(&key.1)?.gap.as_mut()
+    }
+
+    fn gap_range(&mut self, key: &(RoomName, OwnerId)) -> Option<(u64, u64, usize)> {
         let state = self.messages.incoming.get_mut(&key.0)?.get_mut(&key.1)?;
         let gap = state.gap.as_mut()?;
-        gap.asked_at = now;
         gap.asked += 1;
         Some((state.last, *gap.waiting.first_key_value()?.0, gap.asked - 1))
     }
@@ -1111,6 +1123,12 @@ impl Core {
             (_, Some(replica)) if !replica.visible => replica.hidden_at,
             // A life of this node that came before this one.
             (_, None) if owner.node == self.me.node => self.born,
+            // One that was never heard of here ended before its successor was first heard of.
+            (_, None) => {
+                let later = self.current(&owner.node);
+                let later = later.filter(|later| later.boot > owner.boot)?;
+                self.replicas.get(&later)?.known_since
+            }
             _ => return None,
         };
         Some(self.now.since(at))
@@ -1187,19 +1205,19 @@ impl Core {
                 self.messages.gaps.remove(&key);
                 continue;
             };
-            let (began, since, asked_at) = (gap.began, gap.since, gap.asked_at);
+            let (began, since, ask_at) = (gap.began, gap.since, gap.ask_at);
             // Who is out of sight may be dead: others are asked, and then it is given up.
             let patience = if self.is_visible(&key.1) {
                 GAP_MAX
             } else {
-                GAP_HIDDEN_MAX
+                self.answers_within(&key.0, GAP_HIDDEN_MAX)
             };
             let waits = self.is_visible(&key.1) && self.route(&key.1.node).is_none();
             if waits && now.since(began) < RING_AGE {
                 self.wait_for_origin(&key);
             } else if now.since(since) >= patience {
                 self.give_up_gap(&key);
-            } else if now.since(asked_at) >= GAP_ASK {
+            } else if now >= ask_at {
                 self.ask_for_gap(&key);
             }
         }

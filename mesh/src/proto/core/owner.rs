@@ -1,5 +1,6 @@
 //! This node's own log: joins, updates, leaves, moves, interest, and pushing them to peers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,9 +11,12 @@ use super::super::identity::{ConnId, MemberId, NodeName, RoomName, Time};
 use super::super::rule::Rule;
 use super::super::table::{Entry, Touched};
 use super::super::wire::{Bye, Delta, Frame, Op, OwnerId, STATE_BYTES_MAX, USER_BYTES_MAX};
-use super::{Core, PURGE_AFTER};
+use super::{Core, PURGE_AFTER, links};
 
-/// At most one push to peers in this time; the first change after a pause leaves at once.
+/// At most one push to a peer in half its round trip, within these bounds; the first change after a
+/// pause leaves at once. A near peer has it within a tick of the web edge, where packets cost little; to
+/// a far one more goes into each.
+const PUSH_EVERY_MIN: Duration = Duration::from_millis(16);
 const PUSH_EVERY: Duration = Duration::from_millis(50);
 /// Bytes of operations in one delta: well below a frame.
 pub(super) const DELTA_BYTES: usize = 48 * 1024;
@@ -223,20 +227,67 @@ impl Core {
 
     /// When the next push is due, if there is something to push.
     pub(super) fn push_due(&self) -> Option<Time> {
-        (self.log_pushed < self.log.seq()).then(|| self.pushed_at.after(PUSH_EVERY))
+        let seq = self.log.seq();
+        if self.log_pushed >= seq {
+            return None;
+        }
+        let relayed = (self.relays_told < seq).then(|| self.pushed_at.after(PUSH_EVERY));
+        let links = self
+            .conns
+            .values()
+            .filter(|link| link.up && link.told < seq);
+        let links = links.map(|link| link.told_at.after(push_every(link.rtt)));
+        Some(links.chain(relayed).min().unwrap_or(self.now))
     }
 
-    pub(super) fn push_deltas(&mut self) {
-        self.pushed_at = self.now;
-        self.log_pushed = self.log.seq();
+    /// Pushes to whom it is due, or to everybody.
+    pub(super) fn push_deltas(&mut self, to_all: bool) {
+        let (now, seq) = (self.now, self.log.seq());
+        let due = self.due_for_push(to_all);
+        for conn in &due {
+            if let Some(link) = self.conns.get_mut(conn) {
+                (link.told, link.told_at) = (seq, now);
+            }
+        }
         // Last words go to each alone: nobody passes them on in time.
         if !self.leaving {
-            self.share_deltas();
+            self.share_deltas(&due);
         }
-        for conn in self.up_conns() {
+        for conn in due {
             self.push_to(conn);
         }
-        self.push_through_relays();
+        if to_all || now >= self.pushed_at.after(PUSH_EVERY) {
+            (self.relays_told, self.pushed_at) = (seq, now);
+            self.push_through_relays();
+        }
+        let is_told = |conn: &ConnId| self.conns.get(conn).is_none_or(|link| link.told >= seq);
+        if self.relays_told >= seq && self.up_conns().iter().all(is_told) {
+            self.log_pushed = seq;
+        }
+    }
+
+    /// The links that have not been told of all of the log, and are to be now. When one to another region
+    /// is due, so are its neighbours': they can share what is sent.
+    fn due_for_push(&self, to_all: bool) -> Vec<ConnId> {
+        let (now, seq) = (self.now, self.log.seq());
+        let behind: Vec<(ConnId, &links::Conn)> = self
+            .up_conns()
+            .into_iter()
+            .filter_map(|conn| Some((conn, self.conns.get(&conn)?)))
+            .filter(|(_, link)| link.told < seq)
+            .collect();
+        let is_due = |link: &links::Conn| to_all || now >= link.told_at.after(push_every(link.rtt));
+        let far = |link: &links::Conn| {
+            let region = link.hello.as_ref().map(|hello| hello.region.clone());
+            region.filter(|region| *region != self.config.region)
+        };
+        let links = behind.iter().map(|(_, link)| *link);
+        let regions: BTreeSet<String> = links.filter(|link| is_due(link)).filter_map(far).collect();
+        behind
+            .iter()
+            .filter(|(_, link)| is_due(link) || far(link).is_some_and(|far| regions.contains(&far)))
+            .map(|(conn, _)| *conn)
+            .collect()
     }
 
     /// Sends one peer what it has not been sent yet.
@@ -355,4 +406,12 @@ impl Core {
         self.renew_swim();
         self.close_all("this node took a newer boot");
     }
+}
+
+/// How often at most a peer is pushed to. Of one that was not measured yet nothing is known: zero.
+fn push_every(round_trip: Duration) -> Duration {
+    if round_trip.is_zero() {
+        return PUSH_EVERY;
+    }
+    (round_trip / 2).clamp(PUSH_EVERY_MIN, PUSH_EVERY)
 }

@@ -199,21 +199,22 @@ impl Core {
             for conn in self.up_conns() {
                 if let Some(link) = self.conns.get_mut(&conn) {
                     link.pushed = link.pushed.min(passed_on);
+                    link.told = link.told.min(passed_on);
                 }
             }
         }
-        self.push_deltas();
+        self.push_deltas(true);
         let doubted = self.gateways.doubted();
         self.send_shared_again(doubted);
     }
 
-    /// Sends own operations to gateways for their neighbours, as far as all of them were sent the same.
+    /// Sends own operations to gateways for their neighbours, to those of these links, and as far as all of them were sent the same.
     /// One that misses them finds out by its next digest.
-    pub(super) fn share_deltas(&mut self) {
+    pub(super) fn share_deltas(&mut self, due: &[ConnId]) {
         let seq = self.log.seq();
         let mut even: BTreeMap<u64, Vec<NodeName>> = BTreeMap::new();
-        for conn in self.up_conns() {
-            let Some(link) = self.conns.get(&conn) else {
+        for conn in due {
+            let Some(link) = self.conns.get(conn) else {
                 continue;
             };
             let keeps_up = !link.behind && link.unsent(Lane::Presence) <= PRESENCE_UNSENT_MAX;

@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use super::super::event::{Event, Lane, Message, MessageKind};
 use super::super::identity::{ConnId, NodeName, RoomName, Time};
+use super::super::rule::Rule;
 use super::super::wire::{Frame, MessagePull, Messages, OwnerId};
 use super::Core;
 use super::messages::{GAP_MAX, RING_AGE};
 
 /// Clients whose missed events are being gathered; more are told that theirs are incomplete.
 const PENDING_MAX: usize = 1_024;
-/// How long others have to answer.
-const PATIENCE: Duration = Duration::from_millis(1_500);
-/// Who does not answer within this time may be about to stop, or not have everything: the next is asked.
-const ASK_EVERY: Duration = Duration::from_millis(300);
+/// How long others have to answer at least: one that stands still for a moment still does.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
 /// Clients that wait for what they missed, by ticket.
 #[derive(Debug, Default)]
@@ -29,9 +28,6 @@ struct Pending {
     until: Time,
     /// The origins whose events are asked for.
     awaited: BTreeMap<OwnerId, Awaited>,
-    asked_at: Time,
-    /// How often.
-    asked: usize,
     items: BTreeMap<(OwnerId, u64), Message>,
     complete: bool,
 }
@@ -45,6 +41,10 @@ struct Awaited {
     others: Option<BTreeSet<NodeName>>,
     /// How far those who answered have heard it.
     heard: u64,
+    /// How often somebody was asked, and when the next is: who does not answer in time may be about to
+    /// stop, or not have everything.
+    asked: usize,
+    ask_at: Time,
 }
 
 impl Replays {
@@ -81,10 +81,8 @@ impl Core {
         origins.extend(seen.keys().cloned());
         let mut pending = Pending {
             room: room.clone(),
-            until: self.now.after(PATIENCE),
+            until: self.now.after(self.answers_within(room, PATIENCE_MIN)),
             awaited: BTreeMap::new(),
-            asked_at: self.now,
-            asked: 1,
             items: BTreeMap::new(),
             complete: true,
         };
@@ -101,6 +99,13 @@ impl Core {
             let silent = silent
                 && self.delivered(room, &origin) <= from
                 && (self.says_nothing_more(&origin) || self.hear_from(room, &origin, from));
+            // Who has seen a later life of that node was on one that had done with this life before.
+            let later = |other: &OwnerId| other.node == origin.node && other.boot > origin.boot;
+            let followed = self.says_nothing_more(&origin)
+                && seen.keys().any(later)
+                && self.delivered(room, &origin) <= from
+                && self.holds(Rule::LaterLifeIsSeen);
+            let silent = silent || followed;
             if complete || whole || silent || self.heard_nothing_after(room, &origin, from) {
                 pending.take(&origin, items);
             } else if let Some(awaited) = self.ask_for_missed(ticket, room, &origin, from) {
@@ -166,12 +171,11 @@ impl Core {
     pub(super) fn finish_replays(&mut self) {
         let now = self.now;
         let mut again = Vec::new();
-        for (ticket, pending) in &mut self.replays.pending {
-            if now < pending.asked_at.after(ASK_EVERY) {
-                continue;
-            }
-            pending.asked_at = now;
+        for (ticket, pending) in &self.replays.pending {
             for (origin, awaited) in &pending.awaited {
+                if now < awaited.ask_at {
+                    continue;
+                }
                 let pull = MessagePull {
                     origin: origin.clone(),
                     room: pending.room.clone(),
@@ -179,16 +183,18 @@ impl Core {
                     to: u64::MAX,
                     ticket: *ticket,
                 };
-                again.push((pull, awaited.others.clone(), pending.asked));
+                again.push((pull, awaited.others.clone(), awaited.asked));
             }
-            pending.asked += 1;
         }
         for (pull, others, asked) in again {
-            match others {
-                Some(others) => self.ask_all(&pull, &others),
-                None => {
-                    self.ask_in_turn(&pull, asked);
-                }
+            let wait = match others {
+                Some(others) => Some(self.ask_all(&pull, &others)),
+                None => self.ask_in_turn(&pull, asked),
+            };
+            let pending = self.replays.pending.get_mut(&pull.ticket);
+            if let Some(awaited) = pending.and_then(|p| p.awaited.get_mut(&pull.origin)) {
+                awaited.asked += 1;
+                awaited.ask_at = now.after(wait.unwrap_or(PATIENCE_MIN));
             }
         }
         let done: Vec<u64> = self
@@ -231,9 +237,12 @@ impl Core {
             from,
             others: None,
             heard: from,
+            asked: 1,
+            ask_at: self.now,
         };
         if self.is_visible(origin) && !self.says_nothing_more(origin) {
-            return self.ask_in_turn(&pull, 0).then_some(awaited);
+            awaited.ask_at = self.now.after(self.ask_in_turn(&pull, 0)?);
+            return Some(awaited);
         }
         let interested = self.watchers.get(room).into_iter().flatten();
         let others: BTreeSet<NodeName> = interested
@@ -243,35 +252,38 @@ impl Core {
             })
             .cloned()
             .collect();
-        self.ask_all(&pull, &others);
+        awaited.ask_at = self.now.after(self.ask_all(&pull, &others));
         let anybody = !others.is_empty();
         awaited.others = Some(others);
         anybody.then_some(awaited)
     }
 
-    /// Asks the origin itself, then linked nodes that are interested in the room, by turns.
-    fn ask_in_turn(&mut self, pull: &MessagePull, asked: usize) -> bool {
+    /// Asks the origin itself, then linked nodes that are interested in the room, by turns. Tells how
+    /// long the answer is waited for; `None` if there is nobody to ask.
+    fn ask_in_turn(&mut self, pull: &MessagePull, asked: usize) -> Option<Duration> {
         let itself = self.link_to(&pull.origin.node);
         let itself = itself.filter(|(_, link)| link.boot() == pull.origin.boot);
         let others = self.watchers.get(&pull.room).into_iter().flatten();
-        let ways: Vec<ConnId> = itself
+        let ways: Vec<(ConnId, NodeName)> = itself
             .into_iter()
             .chain(others.filter_map(|node| self.link_to(node)))
-            .map(|(conn, _)| conn)
+            .map(|(conn, link)| (conn, link.peer.clone()))
             .collect();
-        let Some(conn) = ways.get(asked % ways.len().max(1)) else {
-            return false;
-        };
+        let (conn, node) = ways.get(asked % ways.len().max(1))?;
         self.send(*conn, Lane::Messages, &Frame::MessagePull(pull.clone()));
-        true
+        Some(self.ask_again_after(node))
     }
 
-    fn ask_all(&mut self, pull: &MessagePull, nodes: &BTreeSet<NodeName>) {
+    /// Asks all of these that are linked. Tells how long the slowest answer is waited for.
+    fn ask_all(&mut self, pull: &MessagePull, nodes: &BTreeSet<NodeName>) -> Duration {
+        let mut wait = Duration::from_millis(200);
         for node in nodes {
             if let Some((conn, _)) = self.link_to(node) {
                 self.send(conn, Lane::Messages, &Frame::MessagePull(pull.clone()));
+                wait = wait.max(self.ask_again_after(node));
             }
         }
+        wait
     }
 }
 

@@ -20,6 +20,8 @@ const SWIM_DOWN_AFTER_MS: u64 = 2_000;
 /// What is known of one owner.
 #[derive(Debug)]
 pub(super) struct Replica {
+    /// When this life was first heard of.
+    pub(super) known_since: Time,
     pub(super) table: Table,
     pub(super) applied: u64,
     /// How many operations it said that it has, itself.
@@ -89,6 +91,7 @@ impl Core {
         self.replicas.insert(
             owner.clone(),
             Replica {
+                known_since: self.now,
                 table: Table::default(),
                 applied: 0,
                 announced: 0,
@@ -247,7 +250,6 @@ impl Core {
 
     /// Shows and hides owners as their links and evidence say.
     pub(super) fn check_visibility(&mut self) {
-        let evidence_max = self.evidence_max();
         let through_others = self.holds(Rule::EvidenceThroughOthers);
         let hides = self.holds(Rule::SilentOwnerIsHidden);
         let purge_after = match (
@@ -266,6 +268,7 @@ impl Core {
                 .link_to(&owner.node)
                 .is_some_and(|(_, link)| link.boot() == owner.boot);
             let age = replica.evidence_at.map(|at| now.since(at));
+            let evidence_max = self.evidence_max_of(&owner.node);
             let fresh = age.is_some_and(|age| age < evidence_max) && through_others;
             let swim_down = replica.swim_down
                 && age.is_none_or(|age| age.as_millis() >= u128::from(SWIM_DOWN_AFTER_MS));

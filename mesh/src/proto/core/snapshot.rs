@@ -17,11 +17,13 @@ use super::owner::{DELTA_BYTES, PRESENCE_UNSENT_MAX};
 
 /// A pull is asked anew after this long without a part.
 const PULL_PATIENCE: Duration = Duration::from_secs(5);
-/// The same before the first part: whoever was asked may have had nothing new.
+/// The same before the first part: whoever was asked may have had nothing new. It is three times what
+/// an answer takes, and not less than this: before the answer a slow link sends what is queued.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_PATIENCE_MAX: Duration = Duration::from_secs(4);
 /// An owner with a direct link pushes by itself; a third party's word that this node is behind
-/// counts only if it stays behind for this long.
-const BEHIND_PATIENCE: Duration = Duration::from_millis(800);
+/// counts only if it stays behind for twice what an answer of the owner takes, within these bounds.
+const BEHIND_PATIENCE: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1_500)];
 /// Bytes of one snapshot part, below a bulk frame.
 pub const SNAPSHOT_PART_BYTES: usize = 200 * 1024;
 
@@ -80,13 +82,13 @@ impl Core {
         let now = self.now;
         if direct.is_some_and(|direct| direct != conn) {
             // The owner itself pushes: only a lasting lag is worth a pull, and from the owner.
+            let [least, most] = BEHIND_PATIENCE;
+            let patience = (self.answer_within(&owner.node) * 2).clamp(least, most);
             let Some(peer) = self.peers.get_mut(&owner.node) else {
                 return;
             };
             match peer.behind {
-                Some((since, goal))
-                    if goal == owner.boot && now.since(since) >= BEHIND_PATIENCE =>
-                {
+                Some((since, goal)) if goal == owner.boot && now.since(since) >= patience => {
                     peer.behind = None;
                 }
                 Some((_, goal)) if goal == owner.boot => return,
@@ -130,16 +132,26 @@ impl Core {
             return;
         }
         let now = self.now;
-        for replica in self.replicas.values_mut() {
-            let given_up = replica.pull.as_ref().is_some_and(|pull| {
-                let patience = if pull.is_assembling() {
-                    PULL_PATIENCE
-                } else {
-                    ANSWER_PATIENCE
-                };
-                now.since(pull.heard_at) >= patience
-            });
-            if given_up {
+        let given_up = |pull: &Pulling| {
+            let patience = if pull.is_assembling() {
+                PULL_PATIENCE
+            } else {
+                let asked = self
+                    .peer_of(pull.conn)
+                    .map(|node| self.answer_within(&node) * 3);
+                let asked = asked.unwrap_or_default();
+                asked.clamp(ANSWER_PATIENCE, ANSWER_PATIENCE_MAX)
+            };
+            now.since(pull.heard_at) >= patience
+        };
+        let late: Vec<OwnerId> = self
+            .replicas
+            .iter()
+            .filter(|(_, replica)| replica.pull.as_ref().is_some_and(given_up))
+            .map(|(owner, _)| owner.clone())
+            .collect();
+        for owner in late {
+            if let Some(replica) = self.replicas.get_mut(&owner) {
                 replica.pull = None;
             }
         }

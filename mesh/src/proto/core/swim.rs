@@ -169,6 +169,9 @@ impl Core {
         let source = PostcardCodec.decode_header(&packet[..]);
         match source {
             Ok(header) if source_is(&header, peer) => {
+                if let Message::Ack(number) = header.message {
+                    self.note_probe_answered(peer, number);
+                }
                 // Packets for an identity this node no longer has are foca's to ignore.
                 let _ = self.swim.foca.handle_data(packet, &mut self.swim.runtime);
                 self.drain_swim();
@@ -255,24 +258,25 @@ impl Core {
     }
 
     fn send_swim(&mut self, to: &SwimId, packet: Bytes) {
-        if self.holds(Rule::SwimGuard) && self.is_needless_down(to, &packet) {
+        let header: Result<foca::Header<SwimId>, _> = PostcardCodec.decode_header(&packet[..]);
+        let message = header.map(|header| header.message);
+        let down = matches!(message, Ok(Message::TurnUndead)) && self.is_alive_here(to);
+        if down && self.holds(Rule::SwimGuard) {
             self.counters.swim_guarded_total += 1;
             return;
         }
         if let Some((conn, _)) = self.link_to(&to.node) {
+            if let Ok(Message::Ping(number)) = message {
+                self.note_probe(&to.node, number);
+            }
             let packet = Datagram::Swim(packet).encode(self.version_of(conn));
             self.send_datagram(conn, packet, true);
         }
     }
 
-    fn is_needless_down(&self, to: &SwimId, packet: &[u8]) -> bool {
-        let header: Result<foca::Header<SwimId>, _> = PostcardCodec.decode_header(packet);
-        header.is_ok_and(|header| header.message == Message::TurnUndead)
-            && self
-                .swim
-                .foca
-                .iter_members()
-                .any(|member| member.id() == to)
+    fn is_alive_here(&self, id: &SwimId) -> bool {
+        let mut members = self.swim.foca.iter_members();
+        members.any(|member| member.id() == id)
     }
 
     fn swim_changed(&mut self, notification: OwnedNotification<SwimId>) {

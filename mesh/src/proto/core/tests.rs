@@ -1089,6 +1089,54 @@ fn a_life_that_ended_long_ago_leaves_nothing_to_doubt() {
     }
 }
 
+/// Every node of a cluster is started again, one after the other; a client that goes from the last one
+/// to another still names the first life of the first one, which nobody in sight has ever heard of.
+#[test]
+fn of_a_life_that_was_followed_by_one_the_client_has_seen_nothing_is_missed() {
+    let mut mesh = Mesh::linked(4);
+    (0..4).for_each(|index| mesh.local(index, watch("a")));
+    mesh.run(200 * MS);
+    mesh.local(0, event(1));
+    mesh.run(200 * MS);
+    for index in [0, 2, 3] {
+        mesh.input(index, Input::Leave { linger: GRACE });
+        mesh.nodes[index].core = Core::new(config(index, 4, 9_000), mesh.now, 80 + index as u64);
+        mesh.break_links(|a, b| a == index || b == index);
+        mesh.run(500 * MS);
+        mesh.local(index, watch("a"));
+        mesh.run(500 * MS);
+    }
+    let origin = |boot| OwnerId {
+        node: name(0),
+        boot,
+    };
+    let seen = vec![(origin(1_000), 1), (origin(9_000), 0)];
+    mesh.input(1, Input::Leave { linger: GRACE });
+    mesh.nodes[1].running = false;
+    let ask = |mesh: &mut Mesh, seen| {
+        mesh.events(2);
+        let (ticket, room, away) = (7, room("a"), 100 * MS);
+        mesh.local(
+            2,
+            Local::Replay {
+                ticket,
+                room,
+                seen,
+                away,
+            },
+        );
+        mesh.run(100 * MS);
+        mesh.events(2).into_iter().find_map(|event| match event {
+            Event::Replayed { complete, .. } => Some(complete),
+            _ => None,
+        })
+    };
+    assert_eq!(ask(&mut mesh, seen), Some(true));
+    // Of one who has not seen the later life nobody can say that.
+    let answer = ask(&mut mesh, vec![(origin(1_000), 1)]);
+    assert_ne!(answer, Some(true));
+}
+
 #[test]
 fn a_leave_that_overtakes_the_last_message_waits_for_it() {
     let mut mesh = Mesh::linked(2);

@@ -38,6 +38,9 @@ struct Arguments {
     /// the seeds all nodes begin so and are upgraded one by one, and some rolled back.
     #[arg(long)]
     mixed: bool,
+    /// Let nodes be as far apart as cities are, or up to 600 ms, with 1 to 5 % loss.
+    #[arg(long)]
+    far: bool,
     /// Print every input and output of every node to standard error: for one seed.
     #[arg(long)]
     trace: bool,
@@ -76,6 +79,7 @@ fn run(arguments: &Arguments) -> ExitCode {
                         plain: arguments.plain,
                         named: arguments.named,
                         mixed: arguments.mixed,
+                        far: arguments.far,
                         trace: arguments.trace,
                         ..Options::default()
                     };
@@ -141,6 +145,9 @@ fn run(arguments: &Arguments) -> ExitCode {
     }
     if arguments.mixed {
         same += " --mixed";
+    }
+    if arguments.far {
+        same += " --far";
     }
     for seed in failed.iter().take(10) {
         say(&format!(
