@@ -365,7 +365,11 @@ impl World {
                         let fresh =
                             fresh || interest.is_none_or(|(_, since)| now < since + 2 * GAP);
                         let flaps = self.flaps(index, origin, GAP) || fresh;
-                        if self.judge.lossless && self.is_up(origin) && seen && missing && !flaps {
+                        // A slow link's sender was told, and so is who gets the rest.
+                        let mut refused = self.judge.refused.keys();
+                        let refused = refused.any(|(node, _, _)| *node == origin);
+                        let silently = missing && !refused && !flaps;
+                        if self.judge.lossless && self.is_up(origin) && seen && silently {
                             let from = &self.nodes[origin].name;
                             let text = format!("{name}: messages of {from} were lost");
                             self.violation(text);

@@ -122,6 +122,8 @@ impl World {
         let others = (0..self.nodes.len()).filter(|other| *other != node);
         let farthest = others.map(|other| self.way_us(node, other)).max();
         let [least, most] = ANSWER;
+        // Links that carry little or stand still make everybody look far away.
+        let least = if self.judge.mild { least } else { most };
         ((farthest.unwrap_or(0) + LATE) * 3).clamp(least, most)
     }
 

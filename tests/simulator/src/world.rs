@@ -157,6 +157,8 @@ pub(crate) struct Node {
     pub(crate) versions: [Versions; 2],
     /// Boots of all its processes.
     pub(crate) boots: Vec<u64>,
+    /// Lives that left in good order, and until when their rows stay.
+    pub(crate) lingers: BTreeMap<u64, u64>,
     /// When processes ended, by boot.
     pub(crate) ended: BTreeMap<u64, u64>,
     pub(crate) leaving: bool,
@@ -250,6 +252,7 @@ impl World {
                 wall_offset_ms: 0,
                 versions: [setup.versions.get(index).copied().unwrap_or_default(); 2],
                 boots: Vec::new(),
+                lingers: BTreeMap::new(),
                 ended: BTreeMap::new(),
                 leaving: false,
                 mirror: Mirror::default(),
@@ -400,7 +403,15 @@ impl World {
             return;
         }
         self.note(|| format!("n{index} CRASHES"));
-        let boots = self.nodes[index].boots.clone();
+        // Rows of a life that left in good order stay for as long as it said, whatever comes of later ones.
+        let node = &self.nodes[index];
+        let lingers = |boot: &u64| {
+            node.lingers
+                .get(boot)
+                .is_some_and(|until| *until > self.now)
+        };
+        let boots = node.boots.iter().filter(|boot| !lingers(boot));
+        let boots = boots.copied().collect();
         self.expect_gone(index, boots, 0);
         self.end_process(index);
     }
@@ -417,6 +428,8 @@ impl World {
         self.note(|| format!("n{index} LEAVES, linger {linger:?}"));
         let until = self.now + LEAVING + linger_us;
         self.clients.node_leaves(index, life, self.now, until);
+        let ends = boots.iter().map(|boot| (*boot, until));
+        self.nodes[index].lingers.extend(ends);
         self.expect_gone(index, boots, LEAVING + linger_us);
         self.give(index, life, Input::Leave { linger });
         self.at(self.now + LEAVING, Due::Left(index, life));

@@ -14,9 +14,10 @@ use super::super::wire::{Messages, OwnerId};
 use super::Core;
 use super::messages::size;
 
-/// How long a message waits for its sender at most: a digest, which says whether anything is missing,
-/// comes every second.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+/// How long a message waits for its sender at most, beside what an answer of its node takes: a gateway
+/// that dies with the join is noticed within 1.2 s, and a digest, which says what is missing, comes every
+/// second.
+const PATIENCE: Duration = Duration::from_millis(2_500);
 /// Bytes that wait of an origin in a room, and of all; beyond either they go on without their sender.
 const BYTES_MAX: usize = 1024 * 1024;
 const ALL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -32,6 +33,8 @@ pub(super) struct EarlyMessages {
 struct Waiting {
     frames: VecDeque<(Time, Messages)>,
     bytes: usize,
+    /// Digests of the owner that came since and brought nothing new.
+    digests: u8,
 }
 
 impl EarlyMessages {
@@ -86,13 +89,14 @@ impl Core {
         let keys: Vec<(RoomName, OwnerId)> = self.early.waiting.keys().cloned().collect();
         for key in keys {
             self.release_messages(&key, |core, (at, frame)| {
-                core.now.since(*at) >= PATIENCE || !core.is_ahead_of_join(frame)
+                let patience = PATIENCE + core.answer_within(&frame.origin.node);
+                core.now.since(*at) >= patience || !core.is_ahead_of_join(frame)
             });
         }
     }
 
     /// A node said how far its log is, and nothing of it is missing here: whoever spoke without being
-    /// in it has left again.
+    /// in it has left again. The first such digest may have been under way before the message.
     pub(super) fn release_early_of(&mut self, node: &NodeName) {
         let complete = |core: &Self, owner: &OwnerId| {
             let replica = core.replicas.get(owner);
@@ -104,11 +108,18 @@ impl Core {
             .cloned()
             .collect();
         for key in keys {
-            self.release_messages(&key, |_, _| true);
+            let waiting = self.early.waiting.get_mut(&key);
+            let again = waiting.is_some_and(|waiting| {
+                waiting.digests += 1;
+                waiting.digests > 1
+            });
+            if again {
+                self.release_messages(&key, |_, _| true);
+            }
         }
     }
 
-    /// An owner's life is over: what it said was said.
+    /// An owner's life is over, or it is out of sight: what it said was said.
     pub(super) fn release_early_with(&mut self, owner: &OwnerId) {
         let keys = self.early.waiting.keys();
         let keys: Vec<(RoomName, OwnerId)> =

@@ -755,7 +755,9 @@ impl Core {
                 } else if message.kind == MessageKind::Tutorial {
                     self.counters.messages_conflated_total += 1;
                 } else {
-                    // It is told for each node that does not get it.
+                    // Who gets the rest is told that it has not got all, and vouches for it to nobody.
+                    parcel.body.lost = parcel.body.lost.saturating_add(1);
+                    // Its sender is told for each node that does not get it.
                     for _ in 0..to.len().max(1) {
                         self.counters.messages_refused_total += 1;
                         refused.push((room.clone(), message.sender));

@@ -308,6 +308,9 @@ impl Core {
 
     fn set_visible(&mut self, owner: &OwnerId, visible: bool, because: &'static str) {
         let now = self.now;
+        if !visible {
+            self.release_early_with(owner);
+        }
         let reason = self.lost_because(owner);
         let Some(replica) = self.replicas.get_mut(owner) else {
             return;

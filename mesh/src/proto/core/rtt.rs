@@ -19,6 +19,8 @@ use super::Core;
 const UNKNOWN: Duration = Duration::from_millis(333);
 /// An answer may come so much later than the last ones at least: processors are shared.
 const LATE_MIN: Duration = Duration::from_millis(100);
+/// Nor is one waited for that comes later than this, however much the way varies.
+const LATE_MAX: Duration = Duration::from_millis(300);
 /// A sample beyond this says more of a process that stood still than of the way to it.
 const SAMPLE_MAX: Duration = Duration::from_secs(2);
 /// Up to this round trip a link that breaks is there again before evidence of four seconds is too old.
@@ -53,7 +55,7 @@ impl RoundTrip {
 
     /// Within this an answer is there unless something is wrong.
     fn answer(&self) -> Duration {
-        let late = (self.variation * 4).max(LATE_MIN);
+        let late = (self.variation * 4).clamp(LATE_MIN, LATE_MAX);
         self.smoothed.unwrap_or(UNKNOWN) + late
     }
 }
