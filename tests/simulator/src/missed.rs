@@ -41,6 +41,8 @@ struct Question {
     seen: BTreeMap<OwnerId, u64>,
     lost_at: u64,
     asked_at: u64,
+    /// How long the answer may take.
+    bound: u64,
     /// Which lives the node saw then.
     sight: BTreeSet<OwnerId>,
     answer: Option<Answer>,
@@ -102,6 +104,7 @@ impl World {
             seen: seen.clone(),
             lost_at: *lost_at,
             asked_at: self.now,
+            bound: self.answer_bound(newest.node),
             sight: self.sight_of(newest.node),
             answer: None,
         };
@@ -122,8 +125,11 @@ impl World {
         let others = (0..self.nodes.len()).filter(|other| *other != node);
         let farthest = others.map(|other| self.way_us(node, other)).max();
         let [least, most] = ANSWER;
-        // Links that carry little or stand still make everybody look far away.
-        let least = if self.judge.mild { least } else { most };
+        // Links that carry little or stand still, and detours, make others look farther away than they are.
+        let overview = self.core(node).map(|core| core.overview(self.time(node)));
+        let mut peers = overview.iter().flat_map(|overview| &overview.peers);
+        let is_plain = self.judge.mild && peers.all(|peer| peer.linked || !peer.visible);
+        let least = if is_plain { least } else { most };
         ((farthest.unwrap_or(0) + LATE) * 3).clamp(least, most)
     }
 
@@ -177,7 +183,7 @@ impl World {
         };
         let hindered =
             self.nodes[index].paused || self.nodes[index].hindered_at >= question.asked_at;
-        if self.now > question.asked_at + self.answer_bound(index) && !hindered {
+        if self.now > question.asked_at + question.bound && !hindered {
             self.violation(format!("{name}: the answer to {ticket} took too long"));
         }
         self.reach(if complete {
@@ -241,7 +247,7 @@ impl World {
                 continue;
             }
             let Some(answer) = &question.answer else {
-                let bound = self.answer_bound(question.node) + SECOND;
+                let bound = question.bound + SECOND;
                 if self.now > question.asked_at.max(node.hindered_at) + bound {
                     found.push(format!("{}: no answer to {ticket}", node.name));
                 }

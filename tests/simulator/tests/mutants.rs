@@ -48,7 +48,7 @@ const CAUGHT_BY: &[(Rule, Catch)] = &[
         Rule::MovedKeepsShowing,
         Scenario("the pointer outruns the row"),
     ),
-    (Rule::MovedTimesOut, Seed(74)),
+    (Rule::MovedTimesOut, Seed(163)),
     (Rule::GoneStays, Scenario("an older row behind a partition")),
     (
         Rule::EpochRises,
@@ -71,7 +71,7 @@ const CAUGHT_BY: &[(Rule, Catch)] = &[
     (Rule::HeadsOnLinkUp, Seed(0)),
     (Rule::CursorOrder, Seed(0)),
     (Rule::CursorHeld, Scenario("a position outruns its member")),
-    (Rule::CursorResent, Seed(12)),
+    (Rule::CursorResent, Seed(77)),
     (Rule::RelayOnce, Scenario("a relay frame at second hand")),
     (Rule::RelayUsed, Scenario("a cut with a way around")),
     (Rule::OneCopyPerRegion, Scenario("a region with two nodes")),

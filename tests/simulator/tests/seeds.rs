@@ -180,3 +180,62 @@ fn seeds_846_1635_2862_and_5901_nobody_vouches_for_the_dead() {
 fn seed_15283_two_lives_have_two_boots() {
     finds_nothing_harder(15_283);
 }
+
+/// Messages that went by way of a gateway which died, which another node's messages pushed out, or which
+/// a slow link overtook, were given up as lost.
+#[test]
+fn seeds_376_414_1032_1217_8500_and_9274_a_gateway_takes_nothing_with_it() {
+    [376, 414, 1032, 1217, 8500, 9274]
+        .into_iter()
+        .for_each(finds_nothing_harder);
+}
+
+/// A Bye came before the last operations, which a gateway still passed on or which had not been asked
+/// for, and its members counted as closed.
+#[test]
+fn seeds_771_5341_and_7287_who_misses_the_last_words_does_not_guess_them() {
+    [771, 5341, 7287].into_iter().for_each(finds_nothing_harder);
+}
+
+/// A member was heard before it had joined where its rows were known of an earlier node, and where much
+/// was said at once.
+#[test]
+fn seeds_3064_and_4955_a_row_out_of_sight_is_no_join() {
+    [3064, 4955].into_iter().for_each(finds_nothing_harder);
+}
+
+/// Rows that linger were expected to go with a later life of their node that crashed.
+#[test]
+fn seed_2973_who_left_in_good_order_lingers() {
+    finds_nothing_harder(2973);
+}
+
+/// A node that had been refused events on a slow link vouched for them to a third.
+#[test]
+fn seed_40_who_was_refused_events_vouches_for_none() {
+    finds_nothing_harder(40);
+    let report = run_seed(&Options {
+        seed: 40,
+        mixed: true,
+        ..Options::default()
+    });
+    assert!(report.violations.is_empty(), "{:#?}", report.violations);
+}
+
+/// Far apart: a digest that was under way before the join let messages go before it; messages that
+/// waited came after a Bye; answers were waited for as long as the way varied, or through a relay.
+#[test]
+fn seeds_31_190_382_455_460_556_and_750_far_apart() {
+    for seed in [31, 190, 382, 455, 460, 556, 750] {
+        let report = run_seed(&Options {
+            seed,
+            far: true,
+            ..Options::default()
+        });
+        assert!(
+            report.violations.is_empty(),
+            "{seed}: {:#?}",
+            report.violations
+        );
+    }
+}

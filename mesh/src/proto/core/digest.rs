@@ -66,10 +66,10 @@ impl Core {
                 self.tell_newer_life(conn, node);
             }
         }
-        self.release_early_of(&peer);
         if digest.reply {
             return;
         }
+        self.release_early_of(&peer);
         let theirs: std::collections::BTreeMap<&OwnerId, u64> = digest
             .entries
             .iter()

@@ -76,7 +76,9 @@ impl Core {
             .replicas
             .get(&frame.origin)
             .map(|replica| &replica.table);
-        let is_said = |member| table.is_some_and(|table| table.members.contains_key(&member));
+        let visible = self.is_visible(&frame.origin);
+        let is_said =
+            |member| visible && table.is_some_and(|table| table.members.contains_key(&member));
         self.holds(Rule::MessagesFollowJoin)
             && senders.any(|sender| self.fold.get(sender).is_none() && !is_said(sender))
     }
@@ -96,7 +98,8 @@ impl Core {
     }
 
     /// A node said how far its log is, and nothing of it is missing here: whoever spoke without being
-    /// in it has left again. The first such digest may have been under way before the message.
+    /// in it has left again. The first such digest may have been under way before the message,
+    /// the next follows a second later.
     pub(super) fn release_early_of(&mut self, node: &NodeName) {
         let complete = |core: &Self, owner: &OwnerId| {
             let replica = core.replicas.get(owner);

@@ -334,11 +334,10 @@ impl Core {
     /// What clients are told when this owner's members go.
     fn lost_because(&self, owner: &OwnerId) -> LeaveReason {
         match self.replicas.get(owner) {
-            Some(replica) if replica.lingers_until.is_some() => LeaveReason::TimedOut,
             // Of one whose last operations are missing here nobody can say what became of its members.
-            Some(replica) if replica.departed && replica.applied >= replica.announced => {
-                LeaveReason::Closed
-            }
+            Some(replica) if replica.applied < replica.announced => LeaveReason::NodeLost,
+            Some(replica) if replica.lingers_until.is_some() => LeaveReason::TimedOut,
+            Some(replica) if replica.departed => LeaveReason::Closed,
             _ => LeaveReason::NodeLost,
         }
     }
