@@ -26,6 +26,12 @@ struct Late {
 }
 
 impl LateLeaves {
+    /// Why a member has left that is still shown, as its owner said.
+    pub(super) fn reason(&self, member: MemberId, owner: &OwnerId) -> Option<LeaveReason> {
+        let late = self.0.get(&member)?;
+        (late.owner == *owner).then_some(late.reason)
+    }
+
     /// The owner says something new of the member.
     pub(super) fn remove(&mut self, member: MemberId, owner: &OwnerId) {
         if self.0.get(&member).is_some_and(|late| late.owner == *owner) {

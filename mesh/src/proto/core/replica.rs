@@ -327,7 +327,9 @@ impl Core {
             visible,
         });
         for member in members {
-            self.refold(member, reason);
+            // Who waited for its last messages has left for a reason of its own.
+            let said = self.late.reason(member, owner);
+            self.refold(member, said.unwrap_or(reason));
         }
     }
 
