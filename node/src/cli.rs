@@ -183,7 +183,7 @@ struct Check {
 
 #[derive(Debug, Args)]
 struct Status {
-    /// The node's address [default: http://127.0.0.1:7071] [env: CURSORMESH_URL]
+    /// The node's address [default: http://127.0.0.1:7071] [env: CURSORMESH_STATUS_URL]
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     url: Option<String>,
     /// Take the address from the cluster's file; needs --node
@@ -525,7 +525,7 @@ fn show_status(args: &Status) -> Result<ExitCode, Failure> {
             run::local_url(node.web[0].value, node.web_limits.tls.is_some())
         }
         (Some(url), ..) => url.clone(),
-        (None, ..) => std::env::var("CURSORMESH_URL")
+        (None, ..) => std::env::var("CURSORMESH_STATUS_URL")
             .ok()
             .filter(|url| !url.is_empty())
             .unwrap_or_else(|| "http://127.0.0.1:7071".to_owned()),

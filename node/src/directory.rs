@@ -135,7 +135,7 @@ impl cluster::Directory for Directory {
         let mut peers: Vec<&PeerOverview> = overview
             .peers
             .iter()
-            .filter(|peer| peer.linked || peer.visible)
+            .filter(|peer| nearest::stays(peer))
             .collect();
         nearest::sort(&mut peers, &self.region);
         let peers = peers.iter();

@@ -396,8 +396,15 @@ impl Core {
         };
         match Frame::decode(bytes, link.version) {
             Ok(frame) => {
+                // The rest is looked at by the clock.
+                let tells = matches!(
+                    frame,
+                    Frame::Delta(_) | Frame::Snapshot(_) | Frame::Relay(_) | Frame::Bye(_)
+                );
                 self.dispatch(conn, lane, frame);
-                self.release_early();
+                if tells {
+                    self.release_early();
+                }
             }
             Err(WireError::Skip(_)) => {}
             Err(error) => self.misbehaved(conn, CloseCode::Protocol, error.to_string()),

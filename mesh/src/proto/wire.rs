@@ -283,8 +283,9 @@ pub struct Messages {
     pub lost: u64,
     /// The ticket of the pull that this answers; zero for none and for pulls that fill a gap.
     pub ticket: u64,
-    /// How far its sender had applied the receiver's log. A receiver begins to hear an origin with a
-    /// frame that knows of its interest; an earlier one belongs to an interest that has ended.
+    /// How far its sender had applied the receiver's log; 0 in what goes to several. A receiver begins to
+    /// hear an origin with a frame that knows of its interest; an earlier one belongs to an interest that
+    /// has ended.
     pub known: u64,
     /// Number and message of each, ascending.
     pub items: Vec<(u64, Message)>,
@@ -305,7 +306,8 @@ pub struct MessagePull {
     pub ticket: u64,
 }
 
-/// Wraps a frame or datagram of `origin` for nodes it cannot reach itself.
+/// Wraps a frame or datagram of `origin` for nodes that it cannot reach itself, or, with the receiver among
+/// them, for a gateway and its neighbours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relay {
     /// Who made the inner bytes.

@@ -170,7 +170,7 @@ pub fn unknown_variables<'a>(
     const OTHERS: [&str; 6] = [
         "CURSORMESH_CONFIG",
         "CURSORMESH_NODE",
-        "CURSORMESH_URL",
+        "CURSORMESH_STATUS_URL",
         "CURSORMESH_LOG",
         "CURSORMESH_BIN",
         "CURSORMESH_PORT",

@@ -15,6 +15,12 @@ const PATIENCE_MS = 5_000;
 const FASTER_BY_MS = 50;
 const FASTER_BY_FACTOR = 2;
 const NODES_MAX = 256;
+/**
+ * Before a move it is measured once more, after a time between these: when everyone of a node that was
+ * lost has just arrived, the one that took them is slow for a moment, and not for all at the same one.
+ */
+const AGAIN_MS = 3_000;
+const AGAIN_MS_MAX = 9_000;
 
 /** What a look around found. */
 export interface Found {
@@ -34,6 +40,13 @@ interface Near {
 }
 
 export const lookAround: LookAround = async (env, url, node) => {
+  const found = await measure(env, url, node);
+  if (!found.better) return found;
+  await new Promise<void>((done) => void env.timer(done, AGAIN_MS + (AGAIN_MS_MAX - AGAIN_MS) * env.random()));
+  return measure(env, url, node);
+};
+
+const measure: LookAround = async (env, url, node) => {
   const listed = (JSON.parse(await ask(env, url)) as { nodes: Near[] }).nodes.slice(0, NODES_MAX);
   const nodes: Near[] = [];
   for (const near of listed) {

@@ -56,6 +56,14 @@ describe("looking around", () => {
     }
   });
 
+  test("a node that was slow for a moment is not left", async () => {
+    const far: Record<string, number> = { n1: 300, n2: 90 };
+    const { look, world, asked } = worldOf([listed("n1", "eu"), listed("n2", "us")], far);
+    world.clock.timer(() => (far.n1 = 10), 4_000);
+    assert.equal((await look()).better, false);
+    assert.equal(asked.length, 2 * 9);
+  });
+
   test("one node of each of four other regions is asked, and in one region nobody", async () => {
     const regions = ["eu", "us", "ap", "sa", "af", "oc", "me"];
     const nodes = regions.flatMap((region, i) => [listed(`n${2 * i + 1}`, region), listed(`n${2 * i + 2}`, region)]);

@@ -18,6 +18,7 @@ use super::messages::size;
 /// that dies with the join is noticed within 1.2 s, and a digest, which says what is missing, comes every
 /// second.
 const PATIENCE: Duration = Duration::from_millis(2_500);
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Bytes that wait of an origin in a room, and of all; beyond either they go on without their sender.
 const BYTES_MAX: usize = 1024 * 1024;
 const ALL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -33,8 +34,8 @@ pub(super) struct EarlyMessages {
 struct Waiting {
     frames: VecDeque<(Time, Messages)>,
     bytes: usize,
-    /// Digests of the owner that came since and brought nothing new.
-    digests: u8,
+    /// When a digest of the owner came last that brought nothing new.
+    complete_at: Option<Time>,
 }
 
 impl EarlyMessages {
@@ -65,8 +66,8 @@ impl Core {
         }
     }
 
-    /// Whether a member says something that is not shown and of whom its node has said nothing yet. Only events have a
-    /// member behind them that others are shown.
+    /// Whether a member says something that is not shown and of whom its node has said nothing yet. Only
+    /// events have a member behind them that others are shown.
     fn is_ahead_of_join(&self, frame: &Messages) -> bool {
         let events = frame.items.iter().map(|(_, message)| message);
         let mut senders = events
@@ -80,7 +81,11 @@ impl Core {
         let is_said =
             |member| visible && table.is_some_and(|table| table.members.contains_key(&member));
         self.holds(Rule::MessagesFollowJoin)
-            && senders.any(|sender| self.fold.get(sender).is_none() && !is_said(sender))
+            && senders.any(|sender| {
+                // Who has left already waits for these messages, and they must not wait for it.
+                let is_leaving = self.late.reason(sender, &frame.origin).is_some();
+                self.fold.get(sender).is_none() && !is_said(sender) && !is_leaving
+            })
     }
 
     /// Lets messages go on whose senders are known now, or that waited long enough.
@@ -91,7 +96,8 @@ impl Core {
         let keys: Vec<(RoomName, OwnerId)> = self.early.waiting.keys().cloned().collect();
         for key in keys {
             self.release_messages(&key, |core, (at, frame)| {
-                let patience = PATIENCE + core.answer_within(&frame.origin.node);
+                let answer = core.answer_within(&frame.origin.node);
+                let patience = PATIENCE + answer.min(ANSWER_MAX);
                 core.now.since(*at) >= patience || !core.is_ahead_of_join(frame)
             });
         }
@@ -112,12 +118,9 @@ impl Core {
             .collect();
         for key in keys {
             let waiting = self.early.waiting.get_mut(&key);
-            let again = waiting.is_some_and(|waiting| {
-                waiting.digests += 1;
-                waiting.digests > 1
-            });
-            if again {
-                self.release_messages(&key, |_, _| true);
+            let before = waiting.and_then(|waiting| waiting.complete_at.replace(self.now));
+            if let Some(before) = before {
+                self.release_messages(&key, |_, (came_at, _)| *came_at <= before);
             }
         }
     }

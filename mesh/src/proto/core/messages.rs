@@ -346,10 +346,14 @@ impl Core {
     /// Whether a room's messages may go by way of gateways. When there is too much of them to keep, what
     /// did goes to each alone while it is still there.
     fn may_share(&mut self, room: &RoomName) -> bool {
-        let has_room = self.messages.kept_bytes <= RINGS_BYTES / 2;
+        let kept = self.messages.kept_bytes;
         let Some(ring) = self.messages.rings.get_mut(room) else {
             return false;
         };
+        // Above half of what all rooms may keep none is shared, and then until it is a quarter: each time
+        // it ends, the last seconds are sent again.
+        let part = if ring.overflows { 4 } else { 2 };
+        let has_room = kept <= RINGS_BYTES / part;
         let may = has_room && ring.has_room_to_share();
         let overflowed = std::mem::replace(&mut ring.overflows, !may);
         if !may && !overflowed {

@@ -22,14 +22,18 @@ const GATEWAY_SINCE: u16 = 2;
 /// Nodes behind one gateway beside itself; names take room in datagrams.
 const TARGETS_MAX: usize = 8;
 
-/// A gateway of which nothing was heard for this long is none, in clusters of up to 32 nodes: it was due
-/// to be heard of twice.
+/// A gateway of which nothing was heard for this long is none: it was due to be heard of twice. In clusters
+/// of more than 32 nodes heartbeats go to a few, so there it is one until its link ends.
 const SILENT: Duration = Duration::from_millis(1_200);
 
-/// Which node of each other region is the gateway now.
+/// Which nodes of other regions are gateways now.
 #[derive(Debug, Default)]
 pub(super) struct Gateways {
+    /// The one that is preferred in each region. Where it is not among those that are to be reached,
+    /// another one is taken.
     chosen: BTreeMap<String, NodeName>,
+    /// What is used, where it is, and when it was last.
+    used: BTreeMap<NodeName, (String, Time)>,
     /// Nodes and rooms whose last message went by way of a gateway, and of which.
     doubted: BTreeMap<(NodeName, RoomName), NodeName>,
     /// When own operations went to gateways, and after which.
@@ -37,9 +41,15 @@ pub(super) struct Gateways {
 }
 
 impl Gateways {
-    /// Whether a node is the gateway of its region.
+    /// Whether something went by way of a node lately.
     pub(super) fn is_one(&self, node: &NodeName) -> bool {
-        self.chosen.values().any(|gateway| gateway == node)
+        self.used.contains_key(node)
+    }
+
+    /// A node is none from now on; whether it was one.
+    fn remove(&mut self, node: &NodeName) -> bool {
+        self.chosen.retain(|_, chosen| chosen != node);
+        self.used.remove(node).is_some()
     }
 
     /// Own operations up to a number have gone to gateways, those after `from` just now.
@@ -86,9 +96,8 @@ impl Gateways {
         all.filter(|(_, other)| other == room).cloned().collect()
     }
 
-    /// The same for one gateway, which is none from now on.
-    fn doubted_through(&mut self, gateway: &NodeName) -> Vec<(NodeName, RoomName)> {
-        self.chosen.retain(|_, chosen| chosen != gateway);
+    /// The same for one gateway.
+    fn doubted_through(&self, gateway: &NodeName) -> Vec<(NodeName, RoomName)> {
         let through = self.doubted.iter().filter(|(_, by)| *by == gateway);
         through.map(|(key, _)| key.clone()).collect()
     }
@@ -124,8 +133,10 @@ impl Core {
             }
         }
         for (region, mut there) in regions {
-            if there.len() > 1 {
-                ways.extend(self.shared_way(region, &mut there));
+            while there.len() > 1
+                && let Some(way) = self.shared_way(&region, &mut there)
+            {
+                ways.push(way);
             }
             ways.extend(there.iter().filter_map(|node| self.way(node)));
         }
@@ -157,28 +168,35 @@ impl Core {
 
     /// Gives up gateways that fell silent, well before their links break.
     pub(super) fn check_gateways(&mut self) {
-        let chosen = self.gateways.chosen.iter();
-        let silent: Vec<(String, NodeName)> = chosen
-            .filter(|(_, gateway)| !self.is_heard(gateway))
-            .map(|(region, gateway)| (region.clone(), gateway.clone()))
+        let now = self.now;
+        self.gateways
+            .used
+            .retain(|_, (_, at)| now.since(*at) < PASSED_ON_WITHIN);
+        let used = self.gateways.used.iter();
+        let silent: Vec<(NodeName, String)> = used
+            .filter(|(gateway, _)| !self.is_heard(gateway))
+            .map(|(gateway, (region, _))| (gateway.clone(), region.clone()))
             .collect();
-        for (region, gateway) in silent {
+        for (gateway, region) in silent {
             self.gateway_lost(&gateway, &region);
         }
     }
 
-    /// Whether a node was heard of lately over its own link.
+    /// Whether a node was heard of lately over its own link, and does not leave.
     fn is_heard(&self, node: &NodeName) -> bool {
-        let silent = SILENT.mul_f64(self.evidence_max().div_duration_f64(EVIDENCE_MAX));
-        let link = self.link_to(node);
-        link.is_some_and(|(_, link)| self.now.since(link.heard_at) < silent)
+        let Some((_, link)) = self.link_to(node) else {
+            return false;
+        };
+        let leaves = link.byes.contains(&true);
+        let few_hear = self.evidence_max() > EVIDENCE_MAX;
+        !leaves && (few_hear || self.now.since(link.heard_at) < SILENT)
     }
 
-    /// The link to a node broke, or it fell silent. If it was a gateway, what it was to pass on a moment ago goes to each
-    /// alone, before later messages push it out of what is kept, and its neighbours are told how far
-    /// everybody's operations are.
+    /// The link to a node broke, or it fell silent, or it leaves. If it was a gateway, what it was to pass
+    /// on a moment ago goes to each alone, before later messages push it out of what is kept, and its
+    /// neighbours are told how far everybody's operations are.
     pub(super) fn gateway_lost(&mut self, gateway: &NodeName, region: &str) {
-        let was_gateway = self.gateways.chosen.get(region) == Some(gateway);
+        let was_gateway = self.gateways.remove(gateway);
         let doubted = self.gateways.doubted_through(gateway);
         self.send_shared_again(doubted);
         if !was_gateway {
@@ -208,8 +226,8 @@ impl Core {
         self.send_shared_again(doubted);
     }
 
-    /// Sends own operations to gateways for their neighbours, to those of these links, and as far as all of them were sent the same.
-    /// One that misses them finds out by its next digest.
+    /// Sends own operations to gateways for their neighbours, to those of these links, and as far as all of
+    /// them were sent the same. One that misses them finds out by its next digest.
     pub(super) fn share_deltas(&mut self, due: &[ConnId]) {
         let seq = self.log.seq();
         let mut even: BTreeMap<u64, Vec<NodeName>> = BTreeMap::new();
@@ -248,8 +266,8 @@ impl Core {
 
     /// A way to the gateway of a region and to as many of `there` as it is linked to, which are taken
     /// out of it.
-    fn shared_way(&mut self, region: String, there: &mut Vec<NodeName>) -> Option<Way> {
-        let chosen = self.gateways.chosen.get(&region);
+    fn shared_way(&mut self, region: &str, there: &mut Vec<NodeName>) -> Option<Way> {
+        let chosen = self.gateways.chosen.get(region);
         let gateway = match chosen.filter(|chosen| there.contains(chosen)) {
             Some(gateway) => gateway.clone(),
             None => {
@@ -257,7 +275,11 @@ impl Core {
                 let rank = |node: &&NodeName| weight(me, node.as_str());
                 let heard = there.iter().filter(|node| self.is_heard(node));
                 let gateway = heard.max_by_key(rank)?.clone();
-                self.gateways.chosen.insert(region, gateway.clone());
+                // One that is only not asked for here stays the choice of rooms that have it.
+                if chosen.is_none_or(|chosen| !self.is_heard(chosen)) {
+                    let region = region.to_owned();
+                    self.gateways.chosen.insert(region, gateway.clone());
+                }
                 gateway
             }
         };
@@ -273,6 +295,13 @@ impl Core {
             return None;
         }
         let (conn, _) = self.link_to(&gateway)?;
+        match self.gateways.used.get_mut(&gateway) {
+            Some((_, at)) => *at = self.now,
+            None => {
+                let used = (region.to_owned(), self.now);
+                self.gateways.used.insert(gateway.clone(), used);
+            }
+        }
         let mut reaches = vec![gateway];
         reaches.extend(behind);
         there.retain(|node| !reaches.contains(node));

@@ -3,7 +3,7 @@
 //! The origin picks the relay and names the targets; a relay forwards only what came directly from
 //! its origin, and what was forwarded once is never forwarded again, so nothing can go in circles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use super::super::event::Lane;
 use super::super::identity::{ConnId, NodeName, Time};
 use super::super::rule::Rule;
 use super::super::wire::{
-    DATAGRAM_WRAPPED_BYTES_MAX, Datagram, Delta, Digest, DigestEntry, Frame, OwnerId, Relay,
+    DATAGRAM_WRAPPED_BYTES_MAX, Datagram, Delta, Digest, DigestEntry, Frame, Hello, OwnerId, Relay,
 };
 use super::Core;
 use super::owner::DELTA_BYTES;
@@ -341,17 +341,18 @@ impl Core {
             return Vec::new();
         }
         let mut out = Vec::new();
-        for node in relay.to.iter().filter(|node| **node != self.me.node) {
+        // Neighbours are what a gateway is for; the detours of others are a favour.
+        let is_gateway = relay.to.contains(&self.me.node);
+        // Whoever is named twice gets it once: what a link takes is looked at before anything is sent.
+        let targets: BTreeSet<&NodeName> = relay.to.iter().collect();
+        for node in targets.into_iter().filter(|node| **node != self.me.node) {
             let Some((target, link)) = self.link_to(node) else {
                 self.counters.relay_dropped_total += 1;
                 continue;
             };
             let keeps_up = lane.is_none_or(|lane| link.unsent(lane) <= RELAYED_UNSENT_MAX);
-            // Neighbours are what a gateway is for; the detours of others are a favour.
-            let is_neighbour = link
-                .hello
-                .as_ref()
-                .is_some_and(|hello| hello.region == self.config.region);
+            let is_near = |hello: &Hello| hello.region == self.config.region;
+            let is_neighbour = is_gateway && link.hello.as_ref().is_some_and(is_near);
             let bytes = relay.inner.len() as u64;
             if !keeps_up || !(is_neighbour || self.relay.spend(&relay.origin.node, self.now, bytes))
             {

@@ -353,6 +353,11 @@ impl Core {
         if let Some(link) = self.conns.get_mut(&conn) {
             link.byes[lane as usize] = true;
             let both = link.byes[Lane::Presence as usize] && link.byes[Lane::Messages as usize];
+            let region = link.hello.as_ref().map(|hello| hello.region.clone());
+            // It passes nothing on any more.
+            if let Some(region) = region {
+                self.gateway_lost(&node, &region);
+            }
             if !both && self.holds(Rule::LeaveFollowsMessages) {
                 return;
             }

@@ -88,6 +88,25 @@ fn a_relay_forwards_nothing_more_to_a_link_that_does_not_keep_up() {
 }
 
 #[test]
+fn a_node_that_is_named_many_times_is_forwarded_to_once() {
+    let mut mesh = Mesh::linked(3);
+    let from = conn(&mesh, 1, 2);
+    let inner = Frame::Delta(Delta {
+        owner: owner(2),
+        from: 0,
+        to: 0,
+        ops: vec![],
+    })
+    .encode(VERSION);
+    let Frame::Relay(mut many) = relayed(2, 1, 0, inner) else {
+        unreachable!();
+    };
+    many.to = vec![name(0); 1_000];
+    frame(&mut mesh, 1, from, Lane::Presence, &Frame::Relay(many));
+    assert_eq!(counter(&mesh, 1, "relayed_total"), 1);
+}
+
+#[test]
 fn a_lie_inside_a_relay_does_not_cost_the_carrier_its_link() {
     let mut mesh = Mesh::linked(3);
     let carrier = conn(&mesh, 0, 1);
