@@ -570,7 +570,10 @@ impl World {
             let left_at = client.attachments.iter().map(|a| a.changed_at).max();
             left_at.is_some_and(|left_at| *told_at >= left_at + LATE)
         });
-        if *node == origin.node && *boot == origin.boot && !waited && self.judge.mild {
+        // In an interest that began later there is nobody who was told that it left.
+        let since = self.interest_since(index, sender);
+        let told = since.is_some_and(|since| *told_at >= since);
+        if *node == origin.node && *boot == origin.boot && !waited && told && self.judge.mild {
             let name = &self.nodes[index].name;
             let text = format!("{name}: a message of {sender}, who had left");
             self.violation(text);
