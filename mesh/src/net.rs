@@ -7,6 +7,7 @@
 
 mod bulk;
 mod carriage;
+mod cut;
 mod dialer;
 mod driver;
 mod endpoint;
@@ -38,6 +39,7 @@ use self::carriage::Carriage;
 pub use self::carriage::{
     Answer, Carrier, CarryError, PART_BYTES_MAX, REQUEST_BYTES_MAX, Reply, Request,
 };
+pub use self::cut::Cuts;
 use self::driver::{Client, Driver, Engine, Leave};
 use self::endpoint::Bound;
 pub use self::tls::{Identity, IdentityError};
@@ -57,6 +59,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The node's checked bundle.
     pub identity: Identity,
+    /// Whether links can be [cut](Mesh::cuts) on purpose.
+    pub cuttable: bool,
     /// Seed of the core's randomness; from the operating system if absent.
     pub seed: Option<u64>,
 }
@@ -104,6 +108,7 @@ pub struct Mesh {
     seeds: watch::Sender<BTreeSet<SocketAddr>>,
     view: Arc<View>,
     carriage: Arc<Carriage>,
+    cuts: Option<Arc<Cuts>>,
     listen_addr: SocketAddr,
 }
 
@@ -114,6 +119,7 @@ pub async fn start(settings: Settings) -> Result<Mesh, StartError> {
         mut core,
         listen,
         identity,
+        cuttable,
         seed,
     } = settings;
     if *identity.node() != core.node || *identity.cluster() != core.cluster {
@@ -130,7 +136,7 @@ pub async fn start(settings: Settings) -> Result<Mesh, StartError> {
             .try_next_u64()
             .map_err(|error| StartError::Entropy(error.to_string()))?,
     };
-    let bound = endpoint::bind(listen, &identity)?;
+    let bound = endpoint::bind(listen, &identity, cuttable)?;
     if core.advertise.port() == 0 {
         core.advertise.set_port(bound.addr.port());
     }
@@ -149,6 +155,7 @@ fn launch<E: Engine>(
     cluster: NodeName,
 ) -> Mesh {
     let listen_addr = bound.addr;
+    let cuts = bound.cuts.clone();
     let view = Arc::new(View::new(engine.overview(Time::default())));
     let gate = Arc::new(bound.into_gate(node, cluster, Arc::clone(&view)));
     let carriage = Arc::new(Carriage::new(&gate));
@@ -181,6 +188,7 @@ fn launch<E: Engine>(
         seeds,
         view,
         carriage,
+        cuts,
         listen_addr,
     }
 }
@@ -223,6 +231,11 @@ impl Mesh {
     /// unreachable to it.
     pub fn carrier(&self) -> Carrier {
         Carrier::new(Arc::clone(&self.carriage))
+    }
+
+    /// What cuts this node from others on purpose, where the settings allow it.
+    pub fn cuts(&self) -> Option<Arc<Cuts>> {
+        self.cuts.clone()
     }
 
     /// The UDP address that was bound.

@@ -68,6 +68,7 @@ impl Node {
                 },
                 listen,
                 identity: identity.clone(),
+                cuttable: false,
                 seed: None,
             };
             match runtime.spawn(start(settings)).await.unwrap() {

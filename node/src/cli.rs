@@ -107,6 +107,9 @@ struct Serve {
     /// Which node this is; one that the file does not list needs --mesh
     #[arg(long, value_name = "NAME", env = "CURSORMESH_NODE")]
     node: Option<String>,
+    /// Lets /dashboard cut and heal this node's links and stop it: on loopback addresses alone
+    #[arg(long)]
+    dev: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -406,7 +409,8 @@ fn serve(args: Serve) -> Result<ExitCode, Failure> {
     let Some(name) = args.node else {
         return Err(cluster.no_node_picked().into());
     };
-    start(cluster.node(&name)?)
+    let node = cluster.node(&name)?;
+    start(if args.dev { node.with_levers()? } else { node })
 }
 
 fn dev(args: Dev) -> Result<ExitCode, Failure> {

@@ -251,6 +251,9 @@ pub struct NodeConfig {
     pub tls: Tls,
     /// What is logged and how.
     pub log: LogConfig,
+    /// Whether its links can be cut and it can be stopped over HTTP: where browsers connect to loopback
+    /// addresses alone. No key says so, only `--dev`.
+    pub dev: bool,
 }
 
 impl NodeConfig {
@@ -302,7 +305,27 @@ impl NodeConfig {
             ));
         }
         config.tls = tls(&node, &config.cluster);
+        config.dev = config.web.iter().all(|at| is_loopback(at.value.ip()));
         Ok(config)
+    }
+
+    /// With levers to break it with; refused where browsers of other machines could reach them.
+    pub fn with_levers(mut self) -> Result<Self, ConfigError> {
+        match self.web.iter().find(|at| !is_loopback(at.value.ip())) {
+            Some(open) => Err(ConfigError::new(
+                &open.origin,
+                Some("node.web"),
+                format!(
+                    "{} is not a loopback address, and `--dev` lets whoever reaches it stop the node",
+                    open.value
+                ),
+                "leave `--dev` out, or listen on 127.0.0.1 and [::1] alone",
+            )),
+            None => {
+                self.dev = true;
+                Ok(self)
+            }
+        }
     }
 }
 
@@ -476,6 +499,7 @@ impl ClusterConfig {
             urls: self.urls(),
             tls: Tls::Pem(String::new()),
             log: self.shared.log.clone(),
+            dev: false,
         })
     }
 

@@ -15,8 +15,10 @@ use uuid::Uuid;
 use crate::bridge::{self, Dropped};
 use crate::config::{NodeConfig, SeedName};
 use crate::discovery::Unresolved;
+use crate::levers::Levers;
 use crate::metrics;
 use crate::nearest;
+use crate::picture::{self, Around, Losses, picture};
 
 /// For so long after its start a node that knows of others but is not in touch with all of them is not
 /// ready: its first clients would see an empty cluster, or be heard by a part of it.
@@ -38,11 +40,19 @@ pub(crate) struct Directory {
     leaving: AtomicBool,
     dropped: Arc<Dropped>,
     unresolved: Unresolved,
+    losses: Losses,
+    /// Where the node has any.
+    levers: Option<Arc<Levers>>,
 }
 
 impl Directory {
     /// A directory of a node whose mesh does not run yet.
-    pub(crate) fn new(config: &NodeConfig, dropped: Arc<Dropped>, unresolved: Unresolved) -> Self {
+    pub(crate) fn new(
+        config: &NodeConfig,
+        dropped: Arc<Dropped>,
+        unresolved: Unresolved,
+        levers: Option<Arc<Levers>>,
+    ) -> Self {
         Self {
             node: config.node.to_string(),
             region: config.region.clone(),
@@ -53,6 +63,8 @@ impl Directory {
             leaving: AtomicBool::new(false),
             dropped,
             unresolved,
+            losses: Losses::default(),
+            levers,
         }
     }
 
@@ -191,6 +203,25 @@ impl cluster::Directory for Directory {
         }
     }
 
+    fn mesh(&self) -> Value {
+        let Some(view) = self.view.get() else {
+            return json!({ "node": self.node, "nodes": [], "links": [] });
+        };
+        let rooms = view.rooms(picture::ROOMS_MAX).into_iter();
+        let around = Around {
+            links: &view.links(),
+            losses: &self.losses,
+            rooms: rooms
+                .map(|room| (room.room.to_string(), room.members))
+                .collect(),
+            room_count: view.room_count(),
+            member_count: view.member_count(),
+            url: &|node, public| self.url(node, public),
+            cuts: self.levers.as_ref().map(|levers| levers.cuts()),
+        };
+        picture(&view.overview(), &around, Instant::now())
+    }
+
     fn ready(&self) -> Result<(), String> {
         if self.leaving.load(Ordering::Relaxed) {
             return Err("the node shuts down".to_owned());
@@ -273,7 +304,7 @@ fn seed_json(seed: &SeedOverview) -> Value {
 
 /// `alive`: linked, or seen alive by others. `suspect`: membership has not given it up yet, but
 /// there is neither a link nor a sign of life. `down`: membership has.
-fn state(peer: &PeerOverview) -> &'static str {
+pub(crate) fn state(peer: &PeerOverview) -> &'static str {
     if !peer.alive && !peer.linked {
         "down"
     } else if peer.linked || peer.visible {
@@ -293,7 +324,7 @@ fn rooms_json(count: usize, rooms: &[RoomName]) -> Value {
 }
 
 /// Milliseconds to a hundredth.
-fn round_ms(duration: Duration) -> f64 {
+pub(crate) fn round_ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 100_000.0).round() / 100.0
 }
 
@@ -317,6 +348,7 @@ mod tests {
             version: Some(2),
             public: "wss://n2.example.org/v1".to_owned(),
             rtt: Some(Duration::from_micros(1234)),
+            links: Vec::new(),
             relay: Some(name("n3")),
             visible: false,
             hidden_because: "no sign of life".to_owned(),
@@ -348,7 +380,7 @@ mod tests {
         let mut config = NodeConfig::dev(&crate::config::Overrides::default(), tls).unwrap();
         config.node = NodeName::new("n1").unwrap();
         config.seeds = vec![(None, "127.0.0.1:7172".parse().unwrap())];
-        let directory = Directory::new(&config, Arc::default(), Unresolved::default());
+        let directory = Directory::new(&config, Arc::default(), Unresolved::default(), None);
         assert_eq!(directory.ready(), Err("the node starts".to_owned()));
         assert_eq!(directory.count("lobby"), 0);
         assert!(directory.members("lobby").is_empty());

@@ -15,5 +15,7 @@ pub mod telemetry;
 mod bridge;
 mod carriage;
 mod directory;
+mod levers;
 mod metrics;
 mod nearest;
+mod picture;

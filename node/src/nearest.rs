@@ -41,6 +41,7 @@ mod tests {
             version: None,
             public: String::new(),
             rtt: rtt_ms.map(Duration::from_millis),
+            links: Vec::new(),
             relay: None,
             visible: true,
             hidden_because: String::new(),

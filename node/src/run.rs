@@ -17,7 +17,7 @@ use cursormesh_web::config::Secret;
 use cursormesh_web::tls::TlsError;
 use cursormesh_web::{BindError, Hub, Server};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -27,6 +27,7 @@ use crate::cert::{self, Authority, CertError};
 use crate::config::{ConfigError, Located, NodeConfig, Origin, Tls, WebTls};
 use crate::directory::Directory;
 use crate::discovery::{self, Discovery, Resolve, Unresolved};
+use crate::levers::Levers;
 use crate::metrics;
 
 /// A stop that takes longer than this is cut short. With the runtime's own end it stays below 5 s.
@@ -85,13 +86,15 @@ impl Node {
         warn_ahead(&config);
         let dropped = Arc::new(Dropped::default());
         let unresolved = Unresolved::default();
-        let directory = Directory::new(&config, dropped.clone(), unresolved.clone());
+        let levers = config.dev.then(Arc::<Levers>::default);
+        let directory =
+            Directory::new(&config, dropped.clone(), unresolved.clone(), levers.clone());
         let directory = Arc::new(directory);
         let to_mesh = Arc::new(ToMesh::new(dropped));
         let web = web_config(&config, secret, web_tls(&config)?);
         let hub = Hub::new(&web, directory.clone(), Way(to_mesh.clone()));
         let to_others = Arc::new(ToOthers::default());
-        let server = Server::bind(web, hub.clone(), directory.clone())
+        let mut server = Server::bind(web, hub.clone(), directory.clone())
             .map_err(|error| web_error(&config, &error))?
             .with_carrier(to_others.clone());
         let web_addrs = server.local_addrs();
@@ -100,6 +103,12 @@ impl Node {
             .map_err(|error| mesh_error(&config, error))?;
         let mesh_addr = mesh.listen_addr();
         directory.started(mesh.view());
+        if let Some(levers) = &levers {
+            server = server.with_levers(levers.clone());
+            if let Some(cuts) = mesh.cuts() {
+                levers.started(cuts, mesh.view());
+            }
+        }
         info!(
             cluster = %config.cluster,
             region = config.region,
@@ -142,6 +151,7 @@ impl Node {
             mesh,
             directory,
             to_hub,
+            told: levers.map(|levers| levers.stopped()).unwrap_or_default(),
         };
         let done = tokio::spawn(running.until(server, stopped));
         Ok(Self {
@@ -193,6 +203,8 @@ struct Running {
     mesh: Mesh,
     directory: Arc<Directory>,
     to_hub: JoinHandle<()>,
+    /// Notified when a lever stops the node.
+    told: Arc<Notify>,
 }
 
 impl Running {
@@ -207,6 +219,7 @@ impl Running {
         tokio::select! {
             // Also when the handle is gone.
             _ = stopped.wait_for(|stopped| *stopped) => info!("node stops"),
+            () = self.told.notified() => info!("node stops"),
             _ = &mut self.to_hub => error!("the mesh ended by itself: the node stops"),
             _ = &mut web => {
                 web_runs = false;
@@ -476,6 +489,7 @@ fn mesh_settings(config: &NodeConfig, identity: Identity) -> Settings {
         },
         listen: config.mesh.value,
         identity,
+        cuttable: config.dev,
         seed: None,
     }
 }

@@ -260,6 +260,7 @@ async fn nodes_of_two_versions_run_side_by_side() {
         },
         listen: loopback().value,
         identity,
+        cuttable: false,
         seed: Some(1),
     })
     .await

@@ -82,6 +82,11 @@ pub(crate) fn cluster(context: &Context) -> Reply {
     json(StatusCode::OK, &context.directory.cluster())
 }
 
+/// What a picture of the mesh needs.
+pub(crate) fn mesh(context: &Context) -> Reply {
+    json(StatusCode::OK, &context.directory.mesh())
+}
+
 /// `{"error": …}`.
 pub(crate) fn error(status: StatusCode, message: &str) -> Reply {
     #[derive(Serialize)]

@@ -275,6 +275,10 @@ pub trait Directory: Send + Sync + 'static {
     fn count(&self, room: &str) -> usize;
     /// The mesh as this node sees it, as a JSON object.
     fn cluster(&self) -> serde_json::Value;
+    /// What a picture of the mesh needs, as this node sees it: a JSON object.
+    fn mesh(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
     /// `Err` with the reason while the node should get no new clients.
     fn ready(&self) -> Result<(), String>;
     /// Metrics of everything but the web edge, in Prometheus text format.

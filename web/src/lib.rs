@@ -17,6 +17,7 @@ pub mod demo;
 #[doc(hidden)]
 pub mod harness;
 pub mod hub;
+pub mod levers;
 pub mod metrics;
 pub mod server;
 

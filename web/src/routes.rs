@@ -18,6 +18,7 @@ use warp::{Buf, Filter, Stream};
 
 use crate::cluster::Directory;
 use crate::hub::Hub;
+use crate::levers::{self, Levers};
 use crate::nodes::Listing;
 use crate::protocol;
 use crate::session::dialect::Dialect;
@@ -43,6 +44,8 @@ pub(crate) struct Context {
     pub(crate) pollers: Arc<Pollers>,
     pub(crate) sockjs: Arc<Endpoint>,
     pub(crate) listing: Arc<Listing>,
+    /// To break the cluster with, where the node has any.
+    pub(crate) levers: Option<Arc<dyn Levers>>,
     /// Turns true when the node stops.
     pub(crate) shutdown: watch::Receiver<bool>,
 }
@@ -87,6 +90,12 @@ pub(crate) fn routes(
     let cluster = warp::path!("api" / "cluster")
         .and(request(&context))
         .map(|request: Request| request.query(admin::cluster));
+    let mesh = warp::path!("api" / "mesh").and(request(&context)).map(mesh);
+    let lever = warp::path!("api" / "dev" / String)
+        .and(request(&context))
+        .and(warp::body::content_length_limit(levers::BODY_BYTES_MAX))
+        .and(warp::body::bytes())
+        .map(lever);
     let api = warp::path("api")
         .map(|| admin::error(StatusCode::NOT_FOUND, "There is nothing at this address."));
     let endpoint = context.sockjs.clone();
@@ -141,6 +150,10 @@ pub(crate) fn routes(
         .or(members)
         .unify()
         .or(cluster)
+        .unify()
+        .or(mesh)
+        .unify()
+        .or(lever)
         .unify()
         .or(api)
         .unify()
@@ -293,6 +306,22 @@ async fn sockjs(
             }
         }
     }
+}
+
+/// A picture of the mesh; where there are levers, for pages of the cluster's other nodes, too.
+fn mesh(request: Request) -> Reply {
+    let headers = request.headers.clone();
+    let has_levers = request.context.levers.is_some();
+    let reply = request.query(admin::mesh);
+    match has_levers {
+        true => levers::shared(reply, &headers),
+        false => reply,
+    }
+}
+
+fn lever(command: String, request: Request, body: Bytes) -> Reply {
+    let levers = request.context.levers.as_deref();
+    levers::pull(levers, &command, &request.method, &request.headers, &body)
 }
 
 /// The tutorial's protocol.

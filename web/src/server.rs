@@ -25,6 +25,7 @@ use warp::reply::Response as Reply;
 use crate::cluster::{Carrier, Directory};
 use crate::config::Config;
 use crate::hub::Hub;
+use crate::levers::Levers;
 use crate::routes::{self, Origin};
 use crate::sockjs::answer::Endpoint;
 use crate::sockjs::carriage::Answers;
@@ -54,6 +55,7 @@ pub struct Server {
     hub: Hub,
     directory: Arc<dyn Directory>,
     sockjs: Arc<Endpoint>,
+    levers: Option<Arc<dyn Levers>>,
 }
 
 /// An address could not be listened on; nothing is bound any more.
@@ -92,6 +94,7 @@ impl Server {
             hub,
             directory,
             sockjs,
+            levers: None,
         })
     }
 
@@ -101,6 +104,13 @@ impl Server {
     pub fn with_carrier(mut self, carrier: Arc<dyn Carrier>) -> Self {
         let (hub, directory) = (self.hub.clone(), self.directory.clone());
         self.sockjs = Endpoint::new(hub, self.config.clone(), directory, Some(carrier));
+        self
+    }
+
+    /// The server of a node that can be broken on purpose, over HTTP: for loopback addresses alone.
+    #[must_use]
+    pub fn with_levers(mut self, levers: Arc<dyn Levers>) -> Self {
+        self.levers = Some(levers);
         self
     }
 
@@ -128,6 +138,7 @@ impl Server {
             hub,
             directory,
             sockjs,
+            levers,
         } = self;
         let (stop, stopping) = watch::channel(false);
         let pollers = match Pollers::start(config.threads, &hub, &config) {
@@ -145,6 +156,7 @@ impl Server {
             pollers: pollers.clone(),
             sockjs: sockjs.clone(),
             listing: Arc::default(),
+            levers,
             shutdown: stopping.clone(),
         };
         let routes = routes::routes(context);

@@ -53,6 +53,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// told, but is no longer heard, learns so at once that its packets are lost; else it would send
 /// into the void for 2.5 s more.
 const SILENT_LOOKS_MAX: u32 = 21;
+/// Who was sent so many packets and did not acknowledge any for this long and a round trip is quiet. An
+/// acknowledgement is due within 25 ms of the second packet.
+const QUIET_PACKETS: u64 = 4;
+const QUIET_AFTER: Duration = Duration::from_millis(300);
 /// The overview's age at which it is renewed, while someone asks and while nobody does.
 const OVERVIEW_AGE_ASKED: Duration = Duration::from_millis(250);
 const OVERVIEW_AGE: Duration = Duration::from_secs(1);
@@ -154,6 +158,9 @@ struct Entry {
     /// a process that was stopped did not look, and what it missed then is no silence.
     received: u64,
     silent_looks: u32,
+    /// Packets sent until the last look at which there was one, and whether the core was told.
+    sent: u64,
+    told_quiet: bool,
     /// Set when the connection is gone: whether cleanly, and how long to wait for its last frames.
     closed: Option<(bool, Instant)>,
 }
@@ -456,6 +463,8 @@ impl<E: Engine> Driver<E> {
             room_for_cursors: true,
             received: 0,
             silent_looks: 0,
+            sent: 0,
+            told_quiet: false,
             closed: None,
         };
         self.links.insert(conn, entry);
@@ -571,6 +580,7 @@ impl<E: Engine> Driver<E> {
         let now = Instant::now();
         self.next_look = now + LOOK_INTERVAL;
         let mut changed = Vec::new();
+        let mut quiet = Vec::new();
         for (conn, entry) in &mut self.links {
             let Some(link) = &entry.link else { continue };
             let queued = link.queued() as u64;
@@ -581,6 +591,14 @@ impl<E: Engine> Driver<E> {
             } else {
                 entry.received = stats.udp_rx.datagrams;
                 entry.silent_looks = 0;
+                entry.sent = stats.udp_tx.datagrams;
+                entry.told_quiet = false;
+            }
+            let silence = LOOK_INTERVAL * entry.silent_looks;
+            let unanswered = stats.udp_tx.datagrams - entry.sent >= QUIET_PACKETS;
+            if unanswered && silence >= stats.path.rtt + QUIET_AFTER && !entry.told_quiet {
+                entry.told_quiet = true;
+                quiet.push(*conn);
             }
             if entry.silent_looks == SILENT_LOOKS_MAX {
                 entry
@@ -604,6 +622,9 @@ impl<E: Engine> Driver<E> {
                 rtt,
                 room_for_cursors,
             });
+        }
+        for conn in quiet {
+            self.input(Input::Quiet { conn });
         }
         self.overview_wanted |= self.view.take_asked();
         let age = now.saturating_duration_since(self.overview_at);

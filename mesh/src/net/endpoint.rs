@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, ServerConfig,
-    TransportConfig, VarInt,
+    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, Runtime,
+    ServerConfig, TransportConfig, VarInt,
 };
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use super::StartError;
 use super::carriage;
+use super::cut::{CutSocket, Cuts};
 use super::inbox::{Inbox, Report};
 use super::tls::{ALPN_BULK, ALPN_CARRY, ALPN_LIVE, Identity, names};
 use super::view::View;
@@ -53,6 +54,7 @@ pub(super) struct Gate {
     pub(super) node: NodeName,
     pub(super) view: Arc<View>,
     pub(super) warnings: Warnings,
+    cuts: Option<Arc<Cuts>>,
     cluster: NodeName,
     live: ClientConfig,
     bulk: ClientConfig,
@@ -80,14 +82,19 @@ pub(super) struct Refusal {
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) endpoint: Endpoint,
+    pub(super) cuts: Option<Arc<Cuts>>,
     live: ClientConfig,
     bulk: ClientConfig,
     carry: ClientConfig,
     pub(super) addr: SocketAddr,
 }
 
-/// Binds the UDP socket. Must be called inside a tokio runtime.
-pub(super) fn bind(listen: SocketAddr, identity: &Identity) -> Result<Bound, StartError> {
+/// Binds the UDP socket, `cuttable` or not. Must be called inside a tokio runtime.
+pub(super) fn bind(
+    listen: SocketAddr,
+    identity: &Identity,
+    cuttable: bool,
+) -> Result<Bound, StartError> {
     let tls = |error: rustls::Error| StartError::Tls(error.to_string());
     let crypto = identity.server_config().map_err(tls)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
@@ -109,15 +116,19 @@ pub(super) fn bind(listen: SocketAddr, identity: &Identity) -> Result<Bound, Sta
     };
     let socket = UdpSocket::bind(listen).map_err(refused)?;
     let addr = socket.local_addr().map_err(refused)?;
-    let endpoint = Endpoint::new(
-        EndpointConfig::default(),
-        Some(server),
-        socket,
-        Arc::new(quinn::TokioRuntime),
-    )
-    .map_err(refused)?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let mut socket = runtime.wrap_udp_socket(socket).map_err(refused)?;
+    let cuts = cuttable.then(Arc::<Cuts>::default);
+    if let Some(cuts) = &cuts {
+        let (inner, cuts) = (socket, Arc::clone(cuts));
+        socket = Arc::new(CutSocket { inner, cuts });
+    }
+    let config = EndpointConfig::default();
+    let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
+        .map_err(refused)?;
     Ok(Bound {
         endpoint,
+        cuts,
         live,
         bulk,
         carry,
@@ -152,6 +163,7 @@ impl Bound {
             cluster,
             view,
             warnings: Warnings::default(),
+            cuts: self.cuts,
             live: self.live,
             bulk: self.bulk,
             carry: self.carry,
@@ -212,6 +224,11 @@ impl Gate {
             let reason =
                 format!("{expected} was expected at this address, the certificate says {peer}");
             return Err(refuse(Some(&peer), CloseCode::Name, reason));
+        }
+        let cuts = self.cuts.as_ref();
+        if cuts.is_some_and(|cuts| cuts.meets(&peer, connection.remote_address())) {
+            let reason = format!("this node was cut from {peer} on purpose");
+            return Err(refuse(Some(&peer), CloseCode::Lost, reason));
         }
         let protocol = connection
             .handshake_data()

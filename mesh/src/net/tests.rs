@@ -99,7 +99,7 @@ impl Node {
             peers: Arc::clone(&peers),
             now: Time::default(),
         };
-        let bound = endpoint::bind(loopback(), &identity).unwrap();
+        let bound = endpoint::bind(loopback(), &identity, false).unwrap();
         let endpoint = bound.endpoint.clone();
         let mesh = launch(puppet, Instant::now(), bound, node, cluster);
         Self {
@@ -204,6 +204,7 @@ fn peer(node: &str, region: &str) -> PeerOverview {
         version: None,
         public: String::new(),
         rtt: None,
+        links: Vec::new(),
         relay: None,
         visible: true,
         hidden_because: String::new(),
@@ -804,6 +805,7 @@ fn settings(identity: Identity, node: &str, cluster: &str, listen: SocketAddr) -
         },
         listen,
         identity,
+        cuttable: false,
         seed: Some(1),
     }
 }

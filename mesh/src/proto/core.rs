@@ -264,6 +264,7 @@ impl Core {
                 rtt,
                 room_for_cursors,
             } => self.path(conn, rtt, room_for_cursors),
+            Input::Quiet { conn } => self.quiet(conn),
             Input::DialFailed { addr, reason } => self.dial_failed(addr, reason),
             Input::Seeds(addrs) => self.resolved_seeds(addrs),
             Input::Local(local) => self.local(local),

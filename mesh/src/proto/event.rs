@@ -82,6 +82,12 @@ pub enum Input {
         /// False while cursor datagrams would only queue.
         room_for_cursors: bool,
     },
+    /// Packets that the peer has to acknowledge were sent and nothing at all came back, for a round trip
+    /// and some 0.3 s: the link may still come to itself. Told once per silence; optional.
+    Quiet {
+        /// The live connection.
+        conn: ConnId,
+    },
     /// A dial asked for by [`Output::Dial`] did not lead to a connection.
     DialFailed {
         /// The address dialled.

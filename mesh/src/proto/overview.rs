@@ -68,6 +68,9 @@ pub struct PeerOverview {
     pub public: String,
     /// Round trip of the link, if one is up.
     pub rtt: Option<Duration>,
+    /// The links that it tells of itself, to whom and with which round trip: at most 1,000, while its rows
+    /// are shown.
+    pub links: Vec<(NodeName, Duration)>,
     /// The node that relays to it, if there is no direct link and one does.
     pub relay: Option<NodeName>,
     /// Whether its rows are shown.

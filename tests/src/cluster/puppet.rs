@@ -63,6 +63,7 @@ impl Puppet {
             core,
             listen,
             identity,
+            cuttable: false,
             seed: None,
         })
         .await?;

@@ -97,6 +97,7 @@ mod tests {
             version: None,
             public: String::new(),
             rtt: None,
+            links: Vec::new(),
             relay: relay.map(name),
             visible,
             hidden_because: String::new(),

@@ -62,6 +62,8 @@ pub(super) struct Conn {
     pub(super) up: bool,
     pub(super) rtt: Duration,
     pub(super) room_for_cursors: bool,
+    /// Since when the peer has acknowledged nothing, if it was heard of before that.
+    pub(super) quiet_at: Option<Time>,
     unsent: [usize; 3],
     /// On which lanes the peer has said Bye.
     pub(super) byes: [bool; 3],
@@ -262,6 +264,7 @@ impl Core {
                 up: false,
                 rtt: Duration::ZERO,
                 room_for_cursors: true,
+                quiet_at: None,
                 unsent: [0; 3],
                 byes: [false; 3],
                 pushed: 0,

@@ -1,12 +1,14 @@
 //! The core's answer to an operator.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::super::identity::{NodeName, RoomName, Time};
 use super::super::overview::{Overview, PeerOverview};
 use super::Core;
 
 const ROOMS_LISTED: usize = 1_000;
+const LINKS_LISTED: usize = 1_000;
 
 impl Core {
     /// The mesh as this node sees it at `now`.
@@ -89,6 +91,12 @@ impl Core {
             version: link.map(|link| link.version),
             public: link.map(|link| link.public.clone()).unwrap_or_default(),
             rtt: link.map(|link| link.rtt),
+            links: replica
+                .filter(|replica| replica.visible)
+                .into_iter()
+                .flat_map(|replica| replica.table.links.iter().take(LINKS_LISTED))
+                .map(|(node, us)| (node.clone(), Duration::from_micros(u64::from(*us))))
+                .collect(),
             relay: self.relay_of(node),
             visible,
             hidden_because: match replica {

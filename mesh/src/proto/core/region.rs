@@ -182,12 +182,32 @@ impl Core {
         }
     }
 
+    /// A node acknowledges nothing any more: if it is a gateway, its neighbours need not wait until that is
+    /// certain.
+    pub(super) fn quiet(&mut self, conn: ConnId) {
+        let now = self.now;
+        let Some(link) = self.conns.get_mut(&conn) else {
+            return;
+        };
+        link.quiet_at = Some(now);
+        let Some(region) = link.hello.as_ref().map(|hello| hello.region.clone()) else {
+            return;
+        };
+        let node = link.peer.clone();
+        if self.gateways.is_one(&node) {
+            self.gateway_lost(&node, &region);
+        }
+    }
+
     /// Whether a node was heard of lately over its own link, and does not leave.
     fn is_heard(&self, node: &NodeName) -> bool {
         let Some((_, link)) = self.link_to(node) else {
             return false;
         };
         let leaves = link.byes.contains(&true);
+        if link.quiet_at.is_some_and(|at| link.heard_at <= at) {
+            return false;
+        }
         let few_hear = self.evidence_max() > EVIDENCE_MAX;
         !leaves && (few_hear || self.now.since(link.heard_at) < SILENT)
     }
