@@ -1,0 +1,39 @@
+import type { Conditions } from "./path";
+
+/** What smoothing is held to, under the conditions that are marked as the goal's. */
+export const GOAL = {
+  /** The worst jump from frame to frame, of the worst one without smoothing. */
+  jump_share: 0.5,
+  delay_p95_ms: 100,
+};
+
+export interface Named extends Conditions {
+  readonly name: string;
+  readonly goal: boolean;
+}
+
+const usual: Conditions = { link: "datagrams", shape: "even", jitter_ms: 60, loss: 0.02, interval_ms: 16 };
+
+const goals: [string, Partial<Conditions>][] = [
+  ["datagrams, 2 % loss, even jitter of 60 ms", {}],
+  ["datagrams, 2 % loss, long-tailed jitter of 60 ms", { shape: "tail" }],
+  ["one TCP stream, 2 % loss, even jitter of 60 ms", { link: "stream" }],
+];
+
+const others: [string, Partial<Conditions>][] = [
+  ["datagrams, no loss, no jitter", { loss: 0, jitter_ms: 0 }],
+  ["datagrams, 2 % loss, jitter of 20 ms", { jitter_ms: 20 }],
+  ["datagrams, 2 % loss, jitter of 120 ms", { jitter_ms: 120 }],
+  ["datagrams, 10 % loss, jitter of 60 ms", { loss: 0.1 }],
+  ["datagrams, 2 % loss, jitter of 60 ms, a sample per 33 ms", { interval_ms: 33 }],
+  ["datagrams, 2 % loss, jitter of 60 ms, a sample per 66 ms", { interval_ms: 66 }],
+  ["datagrams, 2 % loss, jitter of 60 ms, a sample per 100 ms", { interval_ms: 100 }],
+  ["one TCP stream, no loss, no jitter", { link: "stream", loss: 0, jitter_ms: 0 }],
+  ["one TCP stream, 2 % loss, jitter of 20 ms", { link: "stream", jitter_ms: 20 }],
+  ["one TCP stream, 2 % loss, jitter of 120 ms", { link: "stream", jitter_ms: 120 }],
+];
+
+export const conditions: readonly Named[] = [
+  ...goals.map(([name, change]) => ({ ...usual, ...change, name, goal: true })),
+  ...others.map(([name, change]) => ({ ...usual, ...change, name, goal: false })),
+];
