@@ -17,7 +17,8 @@ const usual: Conditions = { link: "datagrams", shape: "even", jitter_ms: 60, los
 const goals: [string, Partial<Conditions>][] = [
   ["datagrams, 2 % loss, even jitter of 60 ms", {}],
   ["datagrams, 2 % loss, long-tailed jitter of 60 ms", { shape: "tail" }],
-  ["one TCP stream, 2 % loss, even jitter of 60 ms", { link: "stream" }],
+  ["TCP to the node, 2 % loss, even jitter of 60 ms", { link: "stream in" }],
+  ["TCP from the node, 2 % loss, even jitter of 60 ms", { link: "stream out" }],
 ];
 
 const others: [string, Partial<Conditions>][] = [
@@ -28,9 +29,10 @@ const others: [string, Partial<Conditions>][] = [
   ["datagrams, 2 % loss, jitter of 60 ms, a sample per 33 ms", { interval_ms: 33 }],
   ["datagrams, 2 % loss, jitter of 60 ms, a sample per 66 ms", { interval_ms: 66 }],
   ["datagrams, 2 % loss, jitter of 60 ms, a sample per 100 ms", { interval_ms: 100 }],
-  ["one TCP stream, no loss, no jitter", { link: "stream", loss: 0, jitter_ms: 0 }],
-  ["one TCP stream, 2 % loss, jitter of 20 ms", { link: "stream", jitter_ms: 20 }],
-  ["one TCP stream, 2 % loss, jitter of 120 ms", { link: "stream", jitter_ms: 120 }],
+  ["TCP to the node, 2 % loss, jitter of 20 ms", { link: "stream in", jitter_ms: 20 }],
+  ["TCP from the node, 2 % loss, jitter of 20 ms", { link: "stream out", jitter_ms: 20 }],
+  ["TCP from the node, 2 % loss, jitter of 120 ms", { link: "stream out", jitter_ms: 120 }],
+  ["TCP from the node, 2 % loss, jitter of 60 ms, a sample per 100 ms", { link: "stream out", interval_ms: 100 }],
 ];
 
 export const conditions: readonly Named[] = [

@@ -131,9 +131,14 @@ class VirtualClock {
   }
 }
 
+export interface Frame {
+  readonly now_ms: number;
+  readonly shown: Shown;
+}
+
 /** Frames of a display while a trace arrives, and a second longer. */
-export function play(arrivals: readonly Arrival[], display: Display): { now_ms: number; shown: Shown }[] {
-  const frames: { now_ms: number; shown: Shown }[] = [];
+export function play(arrivals: readonly Arrival[], display: Display): Frame[] {
+  const frames: Frame[] = [];
   const end_ms = (arrivals[arrivals.length - 1]?.at_ms ?? 0) + 1_000;
   let next = 0;
   for (let i = 0; ; i++) {

@@ -1,6 +1,9 @@
-import { play, type Display } from "./display";
+import { play, type Display, type Frame } from "./display";
 import type { Arrival } from "./path";
 import { follower, type Trace } from "./trace";
+
+/** Lags that are tried. */
+const LAG_MS_MAX = 1_280;
 
 /** Of one display and one run. Lengths in CSS pixels, times in milliseconds. */
 export interface Measured {
@@ -46,19 +49,33 @@ export function trueJumps(trace: Trace): number[] {
   return sorted(jumps);
 }
 
-function nearest(trace: Trace, frames: { now_ms: number; shown: { x: number; y: number } }[]): { rms_px: number; lag_ms: number } {
-  let best = { rms_px: Infinity, lag_ms: NaN };
-  for (let lag_ms = 0; lag_ms <= 400; lag_ms += 4) {
-    const where = follower(trace);
-    let sum = 0;
-    for (const { now_ms, shown } of frames) {
-      const truth = where(now_ms - lag_ms);
-      sum += (shown.x - truth.x) ** 2 + (shown.y - truth.y) ** 2;
-    }
-    const rms_px = Math.sqrt(sum / frames.length);
-    if (rms_px < best.rms_px) best = { rms_px, lag_ms };
+interface Nearest {
+  readonly rms_px: number;
+  readonly lag_ms: number;
+}
+
+function nearest(trace: Trace, frames: readonly Frame[]): Nearest {
+  const coarse = best(trace, frames, 0, LAG_MS_MAX, 32);
+  return best(trace, frames, Math.max(0, coarse.lag_ms - 32), coarse.lag_ms + 32, 4);
+}
+
+function best(trace: Trace, frames: readonly Frame[], from_ms: number, to_ms: number, step_ms: number): Nearest {
+  let found = { rms_px: Infinity, lag_ms: NaN };
+  for (let lag_ms = from_ms; lag_ms <= to_ms; lag_ms += step_ms) {
+    const rms_px = error(trace, frames, lag_ms);
+    if (rms_px < found.rms_px) found = { rms_px, lag_ms };
   }
-  return best;
+  return found;
+}
+
+function error(trace: Trace, frames: readonly Frame[], lag_ms: number): number {
+  const where = follower(trace);
+  let sum = 0;
+  for (const { now_ms, shown } of frames) {
+    const truth = where(now_ms - lag_ms);
+    sum += (shown.x - truth.x) ** 2 + (shown.y - truth.y) ** 2;
+  }
+  return Math.sqrt(sum / frames.length);
 }
 
 /** Of sorted numbers; `share` from 0 to 1. */

@@ -28,8 +28,10 @@ export type Shape =
 export type Link =
   /** Node to node: each datagram by itself, the newest wins. */
   | "datagrams"
-  /** A TCP connection: order is kept, and a lost packet holds up all behind it. */
-  | "stream";
+  /** The sender's TCP connection: order is kept, a lost packet holds up all behind it, and the node passes on the last of them. */
+  | "stream in"
+  /** The reader's TCP connection: the same, and all of them come at once. */
+  | "stream out";
 
 export interface Conditions {
   readonly link: Link;
@@ -53,7 +55,10 @@ const RESEND_MS = 2 * BASE_MS + 20;
 /** What arrives of a trace, oldest first. */
 export function deliver(trace: Trace, conditions: Conditions, seed: number): Arrival[] {
   const random = seeded(seed);
-  return conflate(transmit(send(trace, conditions.interval_ms, random), conditions, random), TICK_MS * random());
+  const sent = send(trace, conditions.interval_ms, random);
+  const phase_ms = TICK_MS * random();
+  if (conditions.link === "stream out") return transmit(conflate(sent, phase_ms), conditions, random);
+  return conflate(transmit(sent, conditions, random), phase_ms);
 }
 
 /** The newest position with an animation frame, as the client's pacer does it. */
@@ -81,7 +86,7 @@ function transmit(sent: Arrival[], { link, shape, jitter_ms, loss }: Conditions,
   for (const { sample, at_ms } of sent) {
     const lost = random() < loss;
     let arrived_ms = at_ms + BASE_MS + delay(shape, jitter_ms, random);
-    if (link === "stream") {
+    if (link !== "datagrams") {
       if (lost) arrived_ms += RESEND_MS;
       arrived_ms = before_ms = Math.max(before_ms, arrived_ms);
     } else if (lost) continue;
