@@ -1,3 +1,4 @@
+import { quantile, type Measured } from "./measure";
 import type { Conditions } from "./path";
 
 /** What smoothing is held to, under the conditions that are marked as the goal's. */
@@ -39,3 +40,13 @@ export const conditions: readonly Named[] = [
   ...goals.map(([name, change]) => ({ ...usual, ...change, name, goal: true })),
   ...others.map(([name, change]) => ({ ...usual, ...change, name, goal: false })),
 ];
+
+/** What of the goal is missed, in words. */
+export function misses(raw: Measured, smoothed: Measured): string[] {
+  const share = quantile(smoothed.jumps_px, 1) / quantile(raw.jumps_px, 1);
+  const p95_ms = quantile(smoothed.delays_ms, 0.95);
+  return [
+    ...(share <= GOAL.jump_share ? [] : [`the worst jump is ${share.toFixed(2)} of raw's, not ${GOAL.jump_share}`]),
+    ...(p95_ms <= GOAL.delay_p95_ms ? [] : [`the added delay's p95 is ${p95_ms.toFixed(0)} ms, not ${GOAL.delay_p95_ms}`]),
+  ];
+}

@@ -136,10 +136,13 @@ export interface Frame {
   readonly shown: Shown;
 }
 
-/** Frames of a display while a trace arrives, and a second longer. */
+/** What comes late is waited for. */
+const PLAYED_MS = 3_000;
+
+/** Frames of a display while a trace arrives, and a while longer. */
 export function play(arrivals: readonly Arrival[], display: Display): Frame[] {
   const frames: Frame[] = [];
-  const end_ms = (arrivals[arrivals.length - 1]?.at_ms ?? 0) + 1_000;
+  const end_ms = (arrivals[arrivals.length - 1]?.at_ms ?? 0) + PLAYED_MS;
   let next = 0;
   for (let i = 0; ; i++) {
     const now_ms = (i * 1_000) / 60;

@@ -1,24 +1,19 @@
-import { play, type Display, type Frame } from "./display";
+import type { Frame } from "./display";
 import type { Arrival } from "./path";
 import { follower, type Trace } from "./trace";
 
 /** Lags that are tried. */
 const LAG_MS_MAX = 1_280;
 
-/** Of one display and one run. Lengths in CSS pixels, times in milliseconds. */
+/** Of one display, one run or several. Lengths in CSS pixels, times in milliseconds, all sorted. */
 export interface Measured {
-  /** From each frame to the next, sorted; frames in which nothing moved left out. */
-  readonly jumps_px: number[];
-  /** Of each sample that arrived: from its arrival to the first frame that reached or passed it; sorted. */
-  readonly delays_ms: number[];
-  /** Distance to the true path as it was `lag_ms` before, root of the mean square. */
-  readonly rms_px: number;
-  /** From the true path to the screen: where `rms_px` is least. */
-  readonly lag_ms: number;
+  /** From each frame to the next; frames in which nothing moved left out. */
+  readonly jumps_px: readonly number[];
+  /** Of each sample that arrived: from its arrival to the first frame that reached or passed it. */
+  readonly delays_ms: readonly number[];
 }
 
-export function measure(trace: Trace, arrivals: readonly Arrival[], display: Display): Measured {
-  const frames = play(arrivals, display);
+export function measure(arrivals: readonly Arrival[], frames: readonly Frame[]): Measured {
   const jumps_px: number[] = [];
   for (let i = 1; i < frames.length; i++) {
     const one = frames[i - 1]!.shown;
@@ -29,11 +24,16 @@ export function measure(trace: Trace, arrivals: readonly Arrival[], display: Dis
   const delays_ms: number[] = [];
   let frame = 0;
   for (const { sample, at_ms } of arrivals) {
-    while (frame < frames.length && frames[frame]!.shown.reached_ms < sample.t_ms) frame++;
+    while (frame < frames.length && (frames[frame]!.now_ms < at_ms || frames[frame]!.shown.reached_ms < sample.t_ms)) frame++;
     // One that is never reached must not go unseen.
-    delays_ms.push(frame < frames.length ? Math.max(0, frames[frame]!.now_ms - at_ms) : Infinity);
+    delays_ms.push(frame < frames.length ? frames[frame]!.now_ms - at_ms : Infinity);
   }
-  return { jumps_px: sorted(jumps_px), delays_ms: sorted(delays_ms), ...nearest(trace, frames) };
+  return { jumps_px: sorted(jumps_px), delays_ms: sorted(delays_ms) };
+}
+
+/** Several runs as one. */
+export function pool(runs: readonly Measured[]): Measured {
+  return { jumps_px: sorted(runs.flatMap((run) => run.jumps_px)), delays_ms: sorted(runs.flatMap((run) => run.delays_ms)) };
 }
 
 /** Of the pointer itself, if a screen showed it at once. */
@@ -49,12 +49,15 @@ export function trueJumps(trace: Trace): number[] {
   return sorted(jumps);
 }
 
-interface Nearest {
-  readonly rms_px: number;
+/** How near a display keeps to the true path as it was a while before. */
+export interface Nearest {
+  /** From the true path to the screen: where `rms_px` is least. */
   readonly lag_ms: number;
+  /** The distance, root of the mean square. */
+  readonly rms_px: number;
 }
 
-function nearest(trace: Trace, frames: readonly Frame[]): Nearest {
+export function nearest(trace: Trace, frames: readonly Frame[]): Nearest {
   const coarse = best(trace, frames, 0, LAG_MS_MAX, 32);
   return best(trace, frames, Math.max(0, coarse.lag_ms - 32), coarse.lag_ms + 32, 4);
 }
