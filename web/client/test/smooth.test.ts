@@ -235,9 +235,9 @@ describe("one cursor", () => {
 
   test("beyond the threshold it jumps, and there is nothing in between", () => {
     const screen = new Screen({ far: (from, to) => Math.abs(to.x - from.x) > 500 });
-    const { end_ms } = screen.stream(0, 50, 16);
-    screen.now_ms += 16;
-    screen.add(end_ms + 5_000, end_ms + 16);
+    const { end_ms } = screen.stream(0, 50, 66);
+    screen.until(screen.now_ms + 66);
+    screen.add(end_ms + 5_000, end_ms + 66);
     const places = screen.until(screen.now_ms + 200);
     assert.ok(places.every((x) => x <= end_ms || x === end_ms + 5_000));
     assert.ok(steps(places).every((step) => step >= 0));
