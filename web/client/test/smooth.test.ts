@@ -406,7 +406,7 @@ describe("the goal, on the traces", () => {
     }
   });
 
-  // Traces of other seeds are ones that nothing was tuned on.
+  // Nothing was tuned on the fresh ones.
   for (const [about, some] of [["kept", kept], ["fresh", traces(20)]] as const) {
     for (const named of conditions.filter(({ goal }) => goal)) {
       test(`${named.name}, ${about} traces`, () => {
