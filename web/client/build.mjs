@@ -46,10 +46,10 @@ else await buildClient();
 async function buildClient() {
   const shared = { bundle: true, minify: true, target: "es2022", legalComments: "none", charset: "utf8", logLevel: "warning", absWorkingDir: here };
   const banner = { js: `/* cursormesh ${version} | MIT OR Apache-2.0 */` };
-  // Two parts are files beside the core, fetched when they are needed.
+  // Three parts are files beside the core, fetched when they are needed.
   const apart = {
     name: "apart",
-    setup: ({ onResolve }) => onResolve({ filter: /\/(sockjs|nearest)$/ }, ({ path }) => ({ path: `./cursormesh-${basename(path)}.mjs`, external: true })),
+    setup: ({ onResolve }) => onResolve({ filter: /\/(sockjs|nearest|ui)$/ }, ({ path }) => ({ path: `./cursormesh-${basename(path)}.mjs`, external: true })),
   };
   const module = (entry, file, more = {}) =>
     build({ ...shared, banner, entryPoints: [entry], format: "esm", outfile: join(out, file), ...more });
@@ -57,12 +57,13 @@ async function buildClient() {
     module("src/index.ts", "cursormesh.mjs", { plugins: [apart] }),
     module("src/transport/sockjs.ts", "cursormesh-sockjs.mjs"),
     module("src/nearest.ts", "cursormesh-nearest.mjs"),
+    module("src/ui/index.ts", "cursormesh-ui.mjs"),
   ]);
   wrap();
   declarations();
   writeFileSync(join(out, "package.json"), `${JSON.stringify(published, null, 2)}\n`);
   await formats();
-  for (const file of ["cursormesh.js", "cursormesh.mjs", "cursormesh.cjs", "cursormesh-sockjs.mjs", "cursormesh-nearest.mjs"]) {
+  for (const file of ["cursormesh.js", "cursormesh.mjs", "cursormesh.cjs", "cursormesh-sockjs.mjs", "cursormesh-nearest.mjs", "cursormesh-ui.mjs"]) {
     const bytes = readFileSync(join(out, file));
     const gzip = gzipSync(bytes, { level: 9 }).length;
     console.log(`${file.padEnd(24)} ${bytes.length} B, ${gzip} B gzip, ${brotliCompressSync(bytes).length} B brotli`);

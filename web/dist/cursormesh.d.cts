@@ -180,6 +180,23 @@ export interface Cursors<State = unknown> {
     readonly all: readonly CursorEvent<State>[];
     /** Every position that arrives. A cursor goes with its member: see `presence.on("left")`. */
     on(fn: (cursor: CursorEvent<State>) => void): Unsubscribe;
+    /**
+     * Draws everyone's cursors over an element, smoothed, and sends this page's own. Loads what draws
+     * (`cursormesh-ui.mjs`, from where the client came) the first time; rejects if that cannot be had.
+     * Its other parts, and the types of the options, are in `cursormesh/ui`.
+     */
+    render(container: Element, options?: object): Promise<Overlay>;
+}
+/** Cursors that are being drawn. */
+export interface Overlay {
+    /** Do not send where the own pointer is; others see it go. */
+    hideMine: boolean;
+    /** Do not draw anybody's. */
+    hideOthers: boolean;
+    /** The container moved, or its transform changed, in a way that no scroll or resize tells. */
+    update(): void;
+    /** Takes everything away again. */
+    stop(): void;
 }
 /** Ephemeral messages to everyone in the room, this client included. */
 export interface Events<State = unknown, EventMap extends object = Record<string, unknown>> {

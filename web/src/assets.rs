@@ -61,6 +61,14 @@ static CLIENT_NEAREST: Asset = Asset {
     tag: LazyLock::new(|| tag(CLIENT_NEAREST.body)),
 };
 
+/// The part of the client that draws, loaded where a page asks for it.
+static CLIENT_UI: Asset = Asset {
+    body: include_str!("../dist/cursormesh-ui.mjs"),
+    content_type: SCRIPT,
+    shared: true,
+    tag: LazyLock::new(|| tag(CLIENT_UI.body)),
+};
+
 /// A file of the client, by the path it is served at.
 pub(crate) fn client(path: &str) -> Option<&'static Asset> {
     match path {
@@ -68,6 +76,7 @@ pub(crate) fn client(path: &str) -> Option<&'static Asset> {
         "/cursormesh.mjs" => Some(&CLIENT_MODULE),
         "/cursormesh-sockjs.mjs" => Some(&CLIENT_FALLBACK),
         "/cursormesh-nearest.mjs" => Some(&CLIENT_NEAREST),
+        "/cursormesh-ui.mjs" => Some(&CLIENT_UI),
         _ => None,
     }
 }

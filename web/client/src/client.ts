@@ -38,6 +38,7 @@ export class ClientCore implements Client, Host {
     defaultUrl: string | null,
     loadSockjs: () => Promise<OpenSocket>,
     loadNearest: () => Promise<LookAround>,
+    readonly loadUi: Host["loadUi"],
   ) {
     this.env = { ...browserEnvironment(), ...options.environment };
     const given = options.urls ?? (options.url === undefined ? [] : [options.url]);

@@ -20,6 +20,7 @@ import { Emitter } from "./emitter";
 import { encodeCursor, type CursorFrame, type Sample } from "./frames";
 import type { Link } from "./link";
 import { Pacer } from "./pacer";
+import type * as Ui from "./ui";
 import { applyDiff, applySnapshot, inOrder, publicMember, type Change, type Members } from "./presence";
 import {
   assertNever,
@@ -62,6 +63,8 @@ export interface Host {
   readonly binary: boolean;
   readonly limits: Limits;
   readonly status: Status;
+  /** What draws. */
+  loadUi(): Promise<typeof Ui>;
   /** The room left; `told` if an answer of the server follows. */
   forget(room: RoomCore, told: boolean): void;
 }
@@ -176,6 +179,7 @@ export class RoomCore implements Room<Fields, Fields> {
         return room.#positions();
       },
       on: (fn) => this.#cursors.on("moved", fn),
+      render: (container, options) => host.loadUi().then((ui) => ui.render(this as unknown as Room, container, options)),
     };
     this.presence = { on: (name, fn) => this.#presence.on(name, fn) };
     this.events = {

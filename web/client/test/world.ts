@@ -235,6 +235,8 @@ export class World {
     }, async () => {
       if (!this.nearest) throw new Error("nearest is not here");
       return this.nearest;
+    }, async () => {
+      throw new Error("nothing draws here");
     });
   }
 

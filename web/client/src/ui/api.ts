@@ -1,0 +1,116 @@
+/**
+ * What a page sees of the part that draws: types only. The published declarations are this file and
+ * the client's.
+ */
+import type { Client, Member, Overlay, Room, Unsubscribe } from "../api";
+
+/** A position as it is sent: what the two numbers mean is up to `Coordinates`. */
+export interface Point {
+  readonly x: number;
+  readonly y: number;
+}
+
+/**
+ * What a position in the room means on a screen.
+ *
+ * - `content`: fractions of the container's content (its scroll width and height), so that screens of
+ *   different sizes agree; an element with the attribute `data-cursor-anchor="NAME"` inside it has
+ *   coordinates of its own: a fraction of that element, found by name on the other screens.
+ * - `pixels`: CSS pixels from the container's top left corner, as the tutorial's pages send them.
+ * - two functions, for canvases that pan and zoom: from and to CSS pixels within the container.
+ *   Call `overlay.update()` after the view changed.
+ */
+export type Coordinates =
+  | "content"
+  | "pixels"
+  | {
+      /** From the room's coordinates to CSS pixels from the container's top left corner. */
+      toScreen(point: Point): Point;
+      /** The other way. */
+      toRoom(point: Point): Point;
+    };
+
+/** How positions between samples are made up. */
+export interface SmoothOptions {
+  /** `false`: every position is shown as it arrives. Defaults to `true`. */
+  smooth?: boolean;
+  /** Farther than this from one sample to the next is a jump, in the room's coordinates. Defaults to 0.5 of a `content`, 600 px otherwise. */
+  jump?: number;
+}
+
+export interface TrackOptions {
+  /** Defaults to `content`. */
+  coordinates?: Coordinates;
+}
+
+export interface RenderOptions extends SmoothOptions, TrackOptions {
+  /** Sends where this page's own pointer is, too. Defaults to `true`. */
+  track?: boolean;
+  /** Names beside cursors. Defaults to `true`. */
+  labels?: boolean;
+  /** Says who comes and goes to screen readers. Defaults to `true`. */
+  announce?: boolean;
+}
+
+/** A cursor between samples. */
+export interface SmoothCursor<State = unknown> extends Point {
+  readonly member: Member<State>;
+  /** It will move in the next frame. */
+  readonly moving: boolean;
+}
+
+/** Cursors per animation frame. */
+export interface SmoothCursors<State = unknown> {
+  /** Called in each frame in which a cursor moved, came or went, with all of them. */
+  on(fn: (cursors: readonly SmoothCursor<State>[]) => void): Unsubscribe;
+  stop(): void;
+}
+
+export interface AvatarOptions {
+  /** Faces shown; the rest is a number. Defaults to 5. */
+  max?: number;
+  /** Milliseconds for which somebody who left still stands there, greyed. Defaults to 5,000. */
+  grace_ms?: number;
+  /** Shows this page's own member too, first. Defaults to `true`. */
+  self?: boolean;
+  /** What to do when a face is chosen: follow, by default nothing. */
+  choose?: (member: Member) => void;
+}
+
+/** A row of faces that is being drawn: one per user, however many tabs. */
+export interface AvatarStack {
+  stop(): void;
+}
+
+/** A reaction at a place. */
+export interface Reaction<State = unknown> extends Point {
+  readonly emoji: string;
+  readonly member: Member<State> | null;
+  readonly self: boolean;
+}
+
+export interface Reactions<State = unknown> {
+  /** At the own cursor. At most 32 bytes of text. `false` if it did not go out. */
+  send(emoji: string): boolean;
+  on(fn: (reaction: Reaction<State>) => void): Unsubscribe;
+}
+
+/** What somebody says beside their cursor while they type it. */
+export interface CursorChat {
+  /** The own text as it is typed, at most 200 characters; `null` ends it. */
+  say(text: string | null): void;
+  /** What a member says at the moment; `null` for nothing. */
+  of(member: Member): string | null;
+}
+
+/** Following: this page looks where somebody else looks. */
+export interface Follow {
+  /** The member that is followed, `null` for nobody. */
+  readonly member: Member | null;
+  follow(member: Member | null): void;
+  /** Whoever follows, or is no longer there to be followed. */
+  on(fn: (member: Member | null) => void): Unsubscribe;
+  stop(): void;
+}
+
+export type { Client, Member, Overlay, Room, Unsubscribe };
