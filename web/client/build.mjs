@@ -119,16 +119,27 @@ async function formats() {
 async function buildTests() {
   rmSync(out, { recursive: true, force: true });
   const tests = readdirSync(join(here, "test")).filter((name) => name.endsWith(".test.ts"));
-  await build({
-    entryPoints: tests.map((name) => join(here, "test", name)),
-    bundle: true,
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    sourcemap: "inline",
-    outdir: out,
-    outExtension: { ".js": ".mjs" },
-    logLevel: "warning",
+  const bundle = (names, more = {}) =>
+    build({
+      entryPoints: names.map((name) => join(here, "test", name)),
+      bundle: true,
+      platform: "node",
+      format: "esm",
+      target: "node20",
+      sourcemap: "inline",
+      outdir: out,
+      outExtension: { ".js": ".mjs" },
+      // What is no module asks for Node's own parts by `require`.
+      banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
+      external: ["happy-dom"],
+      logLevel: "warning",
+      ...more,
+    });
+  await bundle(tests);
+  // The same tests of the hooks on the oldest React that they are for.
+  await bundle(tests.filter((name) => name.startsWith("react")), {
+    outdir: join(out, "react-18"),
+    alias: { react: "react-18", "react-dom": "react-dom-18" },
   });
 }
 

@@ -1,0 +1,30 @@
+/** What a server rendered is taken over by a page. */
+import "./dom";
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { StrictMode } from "react";
+import { renderToString } from "react-dom/server";
+import { useConnectionStatus, useMyPresence, useOthers, useRoom, useSelf } from "../src/react";
+import { Page, h } from "./react-page";
+import { member } from "./world";
+
+test("hydration finds the markup that it expects, and the room is entered after that", async (t) => {
+  const page = new Page(t);
+  const Board = () => {
+    const [state] = useMyPresence();
+    return h("p", null, `${useRoom()?.name} ${useSelf()?.id} ${useOthers().map(({ id }) => id)} ${JSON.stringify(state)} ${useConnectionStatus().state}`);
+  };
+  const tree = h(StrictMode, null, page.room(h(Board), { room: { state: { tool: "pen" } } }));
+  page.container.innerHTML = renderToString(tree);
+  assert.equal(page.text, 'undefined undefined  {"tool":"pen"} connecting');
+  assert.equal(page.world.sockets.length, 0);
+  const before = page.container.firstChild;
+  await page.hydrate(tree);
+  assert.equal(page.container.firstChild, before, "the server's element, not another one");
+  await page.act(() => {
+    page.world.socket.welcome();
+    page.world.socket.join("lobby", [member("ada", { alias: 1 })]);
+  });
+  assert.equal(page.text, 'lobby me ada {"tool":"pen"} connected');
+  assert.deepEqual([page.world.sockets.length, page.world.socket.all("join").length, page.world.socket.all("leave").length], [1, 1, 0]);
+});
