@@ -2,7 +2,7 @@
  * What a page sees of the part that draws: types only. The published declarations are this file and
  * the client's.
  */
-import type { Client, Member, Overlay, Room, Unsubscribe } from "../api";
+import type { Client, Member, Overlay, Room, Unsubscribe, User } from "../api";
 
 /** A position as it is sent: what the two numbers mean is up to `Coordinates`. */
 export interface Point {
@@ -34,13 +34,21 @@ export type Coordinates =
 export interface SmoothOptions {
   /** `false`: every position is shown as it arrives. Defaults to `true`. */
   smooth?: boolean;
-  /** Farther than this from one sample to the next is a jump, in the room's coordinates. Defaults to 0.5 of a `content`, 600 px otherwise. */
+  /**
+   * Farther than this from one sample to the next is a jump: in CSS pixels where cursors are drawn
+   * (defaults to 600), in the room's coordinates for `smooth()` (defaults to never).
+   */
   jump?: number;
 }
 
 export interface TrackOptions {
   /** Defaults to `content`. */
   coordinates?: Coordinates;
+  /**
+   * Which elements positions may be relative to, with `content`: a selector. Their name is the attribute
+   * `data-cursor-anchor`, else the id, else the kind of element. Defaults to `[data-cursor-anchor]`.
+   */
+  anchors?: string;
 }
 
 export interface RenderOptions extends SmoothOptions, TrackOptions {
@@ -48,8 +56,17 @@ export interface RenderOptions extends SmoothOptions, TrackOptions {
   track?: boolean;
   /** Names beside cursors. Defaults to `true`. */
   labels?: boolean;
-  /** Says who comes and goes to screen readers. Defaults to `true`. */
-  announce?: boolean;
+  /** Says who comes and goes to screen readers, in English or in your words. Defaults to `true`. */
+  announce?: boolean | Words;
+}
+
+/** What screen readers are told; each defaults to English. */
+export interface Words {
+  /** `count` people came. */
+  joined?: (names: string, count: number) => string;
+  left?: (names: string, count: number) => string;
+  /** At most three names, and how many more there are. */
+  list?: (names: readonly string[], more: number) => string;
 }
 
 /** A cursor between samples. */
@@ -66,7 +83,14 @@ export interface SmoothCursors<State = unknown> {
   stop(): void;
 }
 
+/** Of the window. */
+export type Corner = "top-left" | "top-right" | "bottom-left" | "bottom-right";
+
 export interface AvatarOptions {
+  /** Where it stands without a container. Defaults to `bottom-right`. */
+  corner?: Corner;
+  /** What screen readers call it. Defaults to "People on this page". */
+  label?: string;
   /** Faces shown; the rest is a number. Defaults to 5. */
   max?: number;
   /** Milliseconds for which somebody who left still stands there, greyed. Defaults to 5,000. */
@@ -113,4 +137,12 @@ export interface Follow {
   stop(): void;
 }
 
-export type { Client, Member, Overlay, Room, Unsubscribe };
+/** What a script tag with `data-room` made: its property `cursormesh`, and the `detail` of its event `cursormesh`. */
+export interface DropIn {
+  readonly client: Client;
+  readonly room: Room;
+  readonly overlay: Overlay;
+  readonly avatars: AvatarStack | null;
+}
+
+export type { Client, Member, Overlay, Room, Unsubscribe, User };

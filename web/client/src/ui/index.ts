@@ -1,15 +1,21 @@
 /** The part of the client that draws: fetched when it is first asked for. */
-import type { Client, ConnectOptions, Overlay, Room } from "../api";
-import type { RenderOptions } from "./api";
+import type { Room } from "../api";
+import type { AvatarOptions, AvatarStack, Overlay, RenderOptions } from "./api";
+import { Faces } from "./avatars";
+import { OverlayCore } from "./overlay";
 
 export type * from "./api";
+export { dropIn } from "./dropin";
 
-/** Draws everyone's cursors over `container`, and sends this page's own, until `stop()`. */
-export function render(_room: Room, _container: Element, _options: RenderOptions = {}): Overlay {
-  throw new Error("not yet");
+/**
+ * Draws everyone's cursors over `container`, and sends this page's own, until `stop()`. The whole page
+ * is `document.documentElement`. Throws for a selector of anchors that is none.
+ */
+export function render(room: Room, container: Element, options: RenderOptions = {}): Overlay {
+  return new OverlayCore(room, container, options);
 }
 
-/** What one script tag with `data-room` does: cursors and faces over the whole page. */
-export function dropIn(_connect: (options: ConnectOptions) => Client, _tag: HTMLScriptElement): void {
-  throw new Error("not yet");
+/** Draws who is in the room, as a row of faces in `container`, or in a corner of the window where that is `null`. */
+export function avatars(room: Room, container: Element | null = null, options: AvatarOptions = {}): AvatarStack {
+  return new Faces(room, container, options);
 }
