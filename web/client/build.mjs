@@ -8,6 +8,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { runInNewContext } from "node:vm";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { bundled } from "./declarations.mjs";
 
 const CORE_GZIP_BYTES_MAX = 10_000;
 
@@ -29,8 +30,17 @@ const published = {
       import: { types: "./cursormesh.d.ts", default: "./cursormesh.mjs" },
       require: { types: "./cursormesh.d.cts", default: "./cursormesh.cjs" },
     },
+    "./ui": { types: "./cursormesh-ui.d.ts", default: "./cursormesh-ui.mjs" },
+    "./react": {
+      import: { types: "./cursormesh-react.d.ts", default: "./cursormesh-react.mjs" },
+      require: { types: "./cursormesh-react.d.cts", default: "./cursormesh-react.cjs" },
+    },
+    "./package.json": "./package.json",
   },
+  peerDependencies: { react: ">=18" },
+  peerDependenciesMeta: { react: { optional: true } },
 };
+const banner = { js: `/* cursormesh ${version} | MIT OR Apache-2.0 */` };
 const workspace = /\[workspace\.package\][^[]*?^version = "(.*?)"/ms.exec(readFileSync(join(here, "../../Cargo.toml"), "utf8"))?.[1];
 const source = /VERSION = "(.*?)"/.exec(readFileSync(join(here, "src/version.ts"), "utf8"))?.[1];
 if (version !== source || (workspace !== undefined && version !== workspace)) {
@@ -45,7 +55,6 @@ else await buildClient();
 
 async function buildClient() {
   const shared = { bundle: true, minify: true, target: "es2022", legalComments: "none", charset: "utf8", logLevel: "warning", absWorkingDir: here };
-  const banner = { js: `/* cursormesh ${version} | MIT OR Apache-2.0 */` };
   // Three parts are files beside the core, fetched when they are needed.
   const apart = {
     name: "apart",
@@ -58,17 +67,26 @@ async function buildClient() {
     module("src/transport/sockjs.ts", "cursormesh-sockjs.mjs"),
     module("src/nearest.ts", "cursormesh-nearest.mjs"),
     module("src/ui/index.ts", "cursormesh-ui.mjs"),
+    ...["mjs", "cjs"].map((kind) => react(module, kind, apart)),
   ]);
   wrap();
   declarations();
   writeFileSync(join(out, "package.json"), `${JSON.stringify(published, null, 2)}\n`);
   await formats();
-  for (const file of ["cursormesh.js", "cursormesh.mjs", "cursormesh.cjs", "cursormesh-sockjs.mjs", "cursormesh-nearest.mjs", "cursormesh-ui.mjs"]) {
+  for (const file of ["cursormesh.js", "cursormesh.mjs", "cursormesh.cjs", "cursormesh-sockjs.mjs", "cursormesh-nearest.mjs", "cursormesh-ui.mjs", "cursormesh-react.mjs", "cursormesh-react.cjs"]) {
     const bytes = readFileSync(join(out, file));
     const gzip = gzipSync(bytes, { level: 9 }).length;
     console.log(`${file.padEnd(24)} ${bytes.length} B, ${gzip} B gzip, ${brotliCompressSync(bytes).length} B brotli`);
     if (!file.includes("-") && gzip > CORE_GZIP_BYTES_MAX) fail(`${file} is larger than ${CORE_GZIP_BYTES_MAX} B in gzip`);
   }
+}
+
+/** The hooks, which import the page's own React and the same client as the page itself. */
+function react(module, kind, apart) {
+  const client = { name: "client", setup: ({ onResolve }) => onResolve({ filter: /^\.\.\/index$/ }, () => ({ path: `./cursormesh.${kind}`, external: true })) };
+  return module("src/react/index.ts", `cursormesh-react.${kind}`, {
+    format: kind === "cjs" ? "cjs" : "esm", platform: "node", external: ["react"], plugins: [apart, client],
+  });
 }
 
 /** The module as a script and for `require`, in wrappers that are 400 B smaller than the bundler's own. */
@@ -100,6 +118,14 @@ function declarations() {
   const text = `${api}\n${connect}/** The version of this client. */\nexport declare const version: string;\n/** For script tags. */\nexport as namespace cursormesh;\n`;
   writeFileSync(join(out, "cursormesh.d.ts"), text);
   cpSync(join(out, "cursormesh.d.ts"), join(out, "cursormesh.d.cts"));
+  const client = { api: "./cursormesh.js", index: "./cursormesh.js" };
+  writeFileSync(join(out, "cursormesh-ui.d.ts"), bundled(types, "ui/index", client));
+  const hooks = bundled(types, "react/index", { ...client, ui: "./cursormesh-ui.js" });
+  writeFileSync(join(out, "cursormesh-react.d.ts"), hooks);
+  writeFileSync(join(out, "cursormesh-react.d.cts"), hooks
+    .replaceAll('"./cursormesh.js"', '"./cursormesh.cjs"')
+    // There is only a module of it.
+    .replaceAll('from "./cursormesh-ui.js"', 'from "./cursormesh-ui.js" with { "resolution-mode": "import" }'));
 }
 
 /** Each format loads in its own way and says the same. */

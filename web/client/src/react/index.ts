@@ -13,5 +13,7 @@ export {
   useSelf,
   type IsEqual,
 } from "./hooks";
+export { Cursors, useCursors, type CursorsProps } from "./cursors";
+export { AvatarStack, type AvatarStackProps } from "./avatar-stack";
 export { roomHooks, type RoomHooks } from "./typed";
 export { shallow } from "./equal";

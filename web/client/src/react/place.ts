@@ -15,9 +15,9 @@ export class Place {
   /** The state to enter with: what was given, and what was set before there was a room. */
   #early: Fields;
   readonly #listeners = new Set<() => void>();
-  #self: { member: Member; user: object; state: object; view: Member } | null = null;
-
   #user: Partial<User> = {};
+  #self: { member: Member; user: object; view: Member } | null = null;
+  #state: { whole: Readonly<Fields>; own: Readonly<Fields> } | null = null;
 
   /** `initial`: the own state to enter with. */
   constructor(
@@ -58,18 +58,25 @@ export class Place {
   get self(): Member | null {
     const me = this.room?.me;
     if (!me?.member) return null;
-    const { member, user, state } = me;
+    const { member, user } = me;
+    const state = Object.keys(me.state).length > 0 ? this.state : member.state;
     const known = this.#self;
-    if (known?.member !== member || known.user !== user || known.state !== state) {
-      const set = Object.keys(state).length > 0;
-      this.#self = { member, user, state, view: { ...member, user: { ...member.user, ...user }, state: set ? state : member.state } };
-    }
-    return this.#self?.view ?? null;
+    if (known?.member === member && known.user === user && known.view.state === state) return known.view;
+    const view = { ...member, user: { ...member.user, ...user }, state };
+    this.#self = { member, user, view };
+    return view;
   }
 
-  /** The own state as it was last set here. */
+  /** The own state as it was last set here, without what `cursormesh/ui` keeps in it. */
   get state(): Readonly<Fields> {
-    return (this.room?.me.state as Fields | undefined) ?? this.#early;
+    const state: Readonly<Fields> | undefined = this.room?.me.state;
+    if (!state) return this.#early;
+    if (this.#state?.whole === state) return this.#state.own;
+    const { cursormesh, ...rest } = state;
+    const before = this.#state?.own;
+    const own = before && shallow(before, rest) ? before : rest;
+    this.#state = { whole: state, own };
+    return own;
   }
 
   /** Sets the own state, also before there is a room: it enters with it then. */
