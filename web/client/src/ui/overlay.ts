@@ -27,7 +27,12 @@ const overlays = new Set<OverlayCore>();
 
 /** The overlay of a room on a container, if there is one. */
 export function overlayOf(room: Room, container: Element): OverlayCore | null {
-  return [...overlays].find((one) => one.room === room && one.container === container) ?? null;
+  return overlaysOf(room).find((one) => one.container === container) ?? null;
+}
+
+/** All overlays of a room. */
+export function overlaysOf(room: Room): OverlayCore[] {
+  return [...overlays].filter((one) => one.room === room);
 }
 
 /** Draws cursors, what is said beside them, and reactions. */

@@ -1,8 +1,6 @@
 import type { Member, Room } from "../api";
+import type { View } from "./api";
 import { NAME_MAX, SLOT_MAX } from "./slots";
-
-/** What is visible of a container, as fractions of its content: left, top, width, height. */
-export type View = readonly [number, number, number, number];
 
 /**
  * What these helpers keep in a member's state, under the key `cursormesh`; each field may be missing.
