@@ -2,7 +2,7 @@ import type { Member, Room, Unsubscribe } from "../api";
 import type { CursorChat } from "./api";
 import { CHAT_MAX } from "./cursor";
 import { overlaysOf } from "./overlay";
-import { ownOf, setOwn } from "./own";
+import { onEnd, ownOf, setOwn } from "./own";
 import { shown } from "./text";
 
 /** What nobody adds to for this long is over. */
@@ -14,7 +14,7 @@ export class Chat implements CursorChat {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(private readonly room: Room) {
-    this.#end = room.on("ended", () => clearTimeout(this.#timer));
+    this.#end = onEnd(room, () => clearTimeout(this.#timer));
   }
 
   say(text: string | null): void {

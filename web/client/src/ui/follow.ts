@@ -3,7 +3,7 @@ import type { Follow, FollowOptions, View } from "./api";
 import { reducedMotion } from "./element";
 import { sleep, wake } from "./frames";
 import { Handlers } from "./handlers";
-import { ownOf, setOwn } from "./own";
+import { onEnd, ownOf, setOwn } from "./own";
 import { elementSurface, isPage, pageSurface } from "./surface";
 
 /** The own view is told at most this often, while somebody follows. */
@@ -47,7 +47,7 @@ export class Following implements Follow {
       room.presence.on("updated", ({ member }) => this.#look(member)),
       room.presence.on("left", ({ member }) => member.id === this.#id && this.follow(null)),
       room.on("others", () => this.changed()),
-      room.on("ended", () => this.stop()),
+      onEnd(room, () => this.stop()),
     ];
     this.changed();
   }
@@ -122,14 +122,14 @@ export class Following implements Follow {
     const y = content.top + (top + height / 2) * content.height - surface.height / 2;
     const scroller = isPage(this.container) ? document.scrollingElement ?? document.documentElement : this.container;
     const [before_x, before_y] = [scroller.scrollLeft, scroller.scrollTop];
-    scroller.scrollBy({ left: whole(x * share), top: whole(y * share), behavior: "instant" });
+    scroller.scrollBy({ left: part(x, share), top: part(y, share), behavior: "instant" });
     return scroller.scrollLeft !== before_x || scroller.scrollTop !== before_y;
   };
 }
 
-/** Away from 0: less than a pixel does not scroll. */
-function whole(px: number): number {
-  return Math.abs(px) < 0.5 ? 0 : Math.sign(px) * Math.ceil(Math.abs(px));
+/** At least a pixel: less does not scroll. */
+function part(px: number, share: number): number {
+  return Math.abs(px) < 1 ? 0 : Math.sign(px) * Math.max(1, Math.abs(px) * share);
 }
 
 function surfaceOf(container: Element) {

@@ -1,7 +1,7 @@
 import type { Room, Unsubscribe } from "../api";
 import type { Idle, IdleOptions } from "./api";
 import { Handlers } from "./handlers";
-import { setOwn } from "./own";
+import { onEnd, setOwn } from "./own";
 
 const AFTER_MS = 60_000;
 
@@ -25,7 +25,7 @@ export class IdleWatch implements Idle {
       addEventListener(name, () => this.#active(), options);
     }
     document.addEventListener("visibilitychange", () => (hidden() ? this.#set(true) : this.#active()), options);
-    this.#ended = room.on("ended", () => this.stop());
+    this.#ended = onEnd(room, () => this.stop());
     if (hidden()) this.#set(true);
     else this.#active();
   }

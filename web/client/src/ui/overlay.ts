@@ -7,7 +7,7 @@ import { CursorView } from "./cursor";
 import { reducedMotion } from "./element";
 import { sleep, wake } from "./frames";
 import { Layer } from "./layer";
-import { ownOf } from "./own";
+import { onEnd, ownOf } from "./own";
 import { Plane } from "./plane";
 import { Names, isNowhere } from "./slots";
 import { REACTION, Sparks } from "./sparks";
@@ -76,7 +76,7 @@ export class OverlayCore implements Overlay {
       room.presence.on("joined", ({ member }) => this.#learn(member)),
       room.presence.on("updated", ({ member }) => this.#learn(member)),
       room.presence.on("left", ({ member }) => this.#left(member)),
-      room.on("ended", () => this.stop()),
+      onEnd(room, () => this.stop()),
       room.events.on(REACTION, (event) => this.#react(event)),
       ...((options.announce ?? true) ? [announce(room, typeof options.announce === "object" ? options.announce : {})] : []),
     );
