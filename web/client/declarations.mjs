@@ -38,36 +38,27 @@ export function bundled(root, entry, published) {
       if (other !== name && (module.declarations.has(other) || module.imports.has(other))) take(path, other, false);
     }
   };
-  const again = [];
   const all = (path) => {
     const module = read(path);
-    for (const name of module.exported) if (module.declarations.has(name)) take(path, name, true);
-    for (const name of module.listed) {
-      const { outside } = resolve(path, module.imports.get(name));
-      again.push(`export type { ${name} } from ${JSON.stringify(outside)};`);
-    }
-    for (const { names, specifier } of module.forwarded) {
-      const found = resolve(path, specifier);
-      if (names === null) all(found.path);
-      else for (const name of names) take(found.path, name, true);
-    }
+    for (const name of module.exported) take(path, name, true);
+    for (const { names, specifier } of module.forwarded) for (const name of names) take(resolve(path, specifier).path, name, true);
   };
   all(entry);
   const head = [...imports].map(([from, names]) => `import type { ${[...names].sort().join(", ")} } from ${JSON.stringify(from)};\n`);
-  const body = [...taken.values()].map(({ declaration, exported }) => (exported ? declaration : declaration.replace(/^export /m, "")));
-  return `${head.join("")}${head.length > 0 ? "\n" : ""}${body.join("\n")}\n${again.length > 0 ? `${again.join("\n")}\n` : ""}export {};\n`;
+  const body = [...taken.values()].map(({ declaration, exported }) => (exported ? declaration : declaration.replace(/^export /gm, "")));
+  return `${head.join("")}${head.length > 0 ? "\n" : ""}${body.join("\n")}\nexport {};\n`;
 }
 
 /** The statements of a declaration file. */
 function parse(text) {
-  const module = { declarations: new Map(), exported: new Set(), imports: new Map(), listed: [], forwarded: [] };
+  const module = { declarations: new Map(), exported: new Set(), imports: new Map(), forwarded: [] };
   const names = (list) => list.split(",").map((one) => one.trim().replace(/^type /, "")).filter(Boolean);
   for (const statement of statements(text)) {
+    if (statement === "export {};") continue;
     const code = statement.replace(/^(\s*\/\*\*[\s\S]*?\*\/\n)*/, "");
-    const [, keyword, list, specifier] = /^(import|export) (?:type )?(\*|\{[\s\S]*?\})(?: from "(.*?)")?;$/.exec(code.trim()) ?? [];
-    if (keyword === "import") for (const name of names(list.slice(1, -1))) module.imports.set(name, specifier);
-    else if (keyword && specifier) module.forwarded.push({ names: list === "*" ? null : names(list.slice(1, -1)), specifier });
-    else if (keyword) module.listed.push(...names(list.slice(1, -1)));
+    const [, keyword, list, specifier] = /^(import|export) (?:type )?\{([\s\S]*?)\} from "(.*?)";$/.exec(code.trim()) ?? [];
+    if (keyword === "import") for (const name of names(list)) module.imports.set(name, specifier);
+    else if (keyword) module.forwarded.push({ names: names(list), specifier });
     else {
       const [, exported, name] = /^(export )?(?:declare )?(?:interface|type|function|const|class) ([\w$]+)/.exec(code) ?? [];
       if (name === undefined) throw new Error(`not understood in a declaration file: ${code.slice(0, 100)}`);

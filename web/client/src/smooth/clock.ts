@@ -4,6 +4,9 @@ const QUIET_MS = 20_000;
 const LATE_MS_MAX = 1_000;
 /** Nothing comes earlier than usual by this much, unless the clock is another one. */
 const EARLY_MS_MAX = 250;
+/** The same soon after a clock was set by one sample, which may be the first of many that had to wait. */
+const EARLY_MS_MAX_UNSURE = 30;
+const UNSURE_MS = 1_000;
 /** So many samples in a row, each later than the one before it and all too old: the clock was set back. */
 const OLD_MAX = 3;
 
@@ -13,13 +16,14 @@ const OLD_MAX = 3;
  */
 export class SenderClock {
   #stamp = 0;
-  #time_ms = 0;
+  #time_ms = -Infinity;
   #arrived_ms = -Infinity;
+  #anchored_ms = -Infinity;
   #old = 0;
   #old_stamp = 0;
 
   /**
-   * When a sample was taken; `null` for one that is older than the one before it.
+   * When a sample was taken, always after the one before it; `null` for one that is older.
    *
    * `usual_ms`: how late samples of this sender usually are by this clock.
    */
@@ -27,7 +31,8 @@ export class SenderClock {
     const step_ms = between(this.#stamp, stamp);
     const time_ms = this.#time_ms + step_ms;
     const late_ms = now_ms - time_ms - usual_ms;
-    const known = now_ms - this.#arrived_ms <= QUIET_MS && late_ms <= LATE_MS_MAX && late_ms >= -EARLY_MS_MAX;
+    const early_ms_max = now_ms - this.#anchored_ms < UNSURE_MS ? EARLY_MS_MAX_UNSURE : EARLY_MS_MAX;
+    const known = now_ms - this.#arrived_ms <= QUIET_MS && late_ms <= LATE_MS_MAX && late_ms >= -early_ms_max;
     // Equal stamps are for the caller to tell apart: a repetition, or a sender without a clock.
     if (!known || step_ms === 0) return this.#anchor(stamp, now_ms, usual_ms);
     if (step_ms < 0) return this.#tooOld(stamp) ? this.#anchor(stamp, now_ms, usual_ms) : null;
@@ -41,7 +46,9 @@ export class SenderClock {
   }
 
   #anchor(stamp: number, now_ms: number, usual_ms: number): number {
-    return this.#set(stamp, now_ms - usual_ms, now_ms);
+    // The first sample of all is nothing to be wrong about.
+    if (this.#arrived_ms > -Infinity) this.#anchored_ms = now_ms;
+    return this.#set(stamp, Math.max(now_ms - usual_ms, this.#time_ms + 1), now_ms);
   }
 
   #set(stamp: number, time_ms: number, now_ms: number): number {

@@ -1,7 +1,7 @@
 /** Samples that are looked back on: 1 s to 6 s of motion, by the sender's rate. */
 const WINDOW = 64;
 /** Of so many in the window the next sample may come too late. */
-const TOO_LATE = 3;
+const TOO_LATE = 4;
 /** Nothing waits longer than this after the earliest sample, whatever the jitter is. */
 const DELAY_MS_MAX = 80;
 

@@ -6,9 +6,9 @@ import type { Between } from "./smoother";
 /** Samples that are kept: 0.5 s of the fastest sender, more than is ever waited for. */
 const KEPT = 32;
 /** Old motion beyond this is skipped, not replayed. */
-const BEHIND_MS_MAX = 250;
+const BEHIND_MS_MAX = 300;
 /** What is behind is made up for within about this time. */
-const CATCH_UP_MS = 60;
+const CATCH_UP_MS = 65;
 /** A delay that grew is reached by drawing slower, never slower than this share of time. */
 const SLOWEST = 0.5;
 /** A sender that says nothing for this long, and for so many of its intervals, stood still. */
@@ -16,8 +16,10 @@ const IDLE_MS = 150;
 const IDLE_INTERVALS = 2.5;
 /** Until a sender's interval is known. */
 const INTERVAL_MS = 33;
-/** One gap changes the estimate by at most this, so that a pause does not. */
-const INTERVAL_STEP_MS = 8;
+/** A gap moves the estimate by this share of it, whatever the gap is: a median, which pauses do not move. */
+const INTERVAL_STEP = 1 / 16;
+/** Longer gaps are not waited for: a hand that hardly moves is not a network that is late. */
+const WAIT_INTERVALS = 2;
 
 /**
  * One cursor: its last samples, and a head that moves along them some way behind the newest.
@@ -51,14 +53,13 @@ export class Track {
     const newest = this.#samples[last]!;
     const newest_ms = this.#times_ms[last]!;
     if (sample.time_ms === newest.time_ms && sample.x === newest.x && sample.y === newest.y) return;
-    const placed_ms = this.#clock.place(sample.time_ms, now_ms, this.#jitter.usual_ms);
-    if (placed_ms === null) return;
+    const time_ms = this.#clock.place(sample.time_ms, now_ms, this.#jitter.usual_ms);
+    if (time_ms === null) return;
     this.advance(now_ms);
-    const time_ms = Math.max(placed_ms, newest_ms + 1);
     const gap_ms = time_ms - newest_ms;
     const idle = gap_ms > Math.max(IDLE_MS, IDLE_INTERVALS * this.#interval_ms);
     this.#measure(now_ms - time_ms, gap_ms, idle);
-    if (idle) this.#wait(newest, time_ms - this.#interval_ms);
+    if (idle) this.#wait(newest, time_ms, gap_ms);
     this.#push(sample, time_ms, far(newest, sample));
   }
 
@@ -91,23 +92,28 @@ export class Track {
     if (!(passed_ms > 0)) return;
     this.#now_ms = now_ms;
     const newest_ms = this.#times_ms[this.#times_ms.length - 1]!;
-    const behind_ms = now_ms - this.#jitter.delay_ms - (this.#head_ms + passed_ms);
+    const goal_ms = Math.min(now_ms - this.#jitter.delay_ms, newest_ms);
+    const behind_ms = goal_ms - (this.#head_ms + passed_ms);
     const change_ms = behind_ms * (1 - Math.exp(-passed_ms / CATCH_UP_MS));
     this.#head_ms += passed_ms + Math.max(change_ms, (SLOWEST - 1) * passed_ms);
     this.#head_ms = Math.min(newest_ms, Math.max(this.#head_ms, newest_ms - BEHIND_MS_MAX));
   }
 
   #measure(late_ms: number, gap_ms: number, idle: boolean): void {
-    this.#jitter.add(late_ms, idle ? this.#interval_ms : gap_ms);
-    const off_ms = (gap_ms - this.#interval_ms) / 8;
-    this.#interval_ms += Math.max(-INTERVAL_STEP_MS, Math.min(INTERVAL_STEP_MS, off_ms));
+    this.#jitter.add(late_ms, idle ? this.#interval_ms : Math.min(gap_ms, WAIT_INTERVALS * this.#interval_ms));
+    this.#interval_ms *= 1 + Math.sign(gap_ms - this.#interval_ms) * INTERVAL_STEP;
   }
 
-  /** It stood where it is until `time_ms`. */
-  #wait(newest: Sampled, time_ms: number): void {
-    this.#push(newest, time_ms, false);
+  /**
+   * It stood where it is, and now moves: from now until the sample is due. One that is overdue may be the
+   * first after a stall as well as after a pause, and is far away then: more of its way is drawn.
+   */
+  #wait(newest: Sampled, time_ms: number, gap_ms: number): void {
     const due_ms = this.#now_ms - this.#jitter.delay_ms;
-    this.#head_ms = Math.max(this.#head_ms, Math.min(due_ms, time_ms));
+    const move_ms = due_ms > time_ms ? BEHIND_MS_MAX : Math.max(this.#interval_ms, time_ms - due_ms);
+    const from_ms = time_ms - Math.min(gap_ms, move_ms);
+    this.#push(newest, from_ms, false);
+    this.#head_ms = Math.max(this.#head_ms, Math.min(due_ms, from_ms));
   }
 
   #push(sample: Sampled, time_ms: number, far: boolean): void {

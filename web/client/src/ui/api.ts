@@ -80,13 +80,15 @@ export interface SmoothCursor<State = unknown> extends Point {
 export interface SmoothCursors<State = unknown> {
   /** Called in each frame in which a cursor moved, came or went, with all of them. */
   on(fn: (cursors: readonly SmoothCursor<State>[]) => void): Unsubscribe;
+  /** All of them, as in the last frame. */
+  readonly all: readonly SmoothCursor<State>[];
   stop(): void;
 }
 
 /** Of the window. */
 export type Corner = "top-left" | "top-right" | "bottom-left" | "bottom-right";
 
-export interface AvatarOptions {
+export interface AvatarOptions<State = unknown> {
   /** Where it stands without a container. Defaults to `bottom-right`. */
   corner?: Corner;
   /** What screen readers call it. Defaults to "People on this page". */
@@ -98,7 +100,7 @@ export interface AvatarOptions {
   /** Shows this page's own member too, first. Defaults to `true`. */
   self?: boolean;
   /** What to do when a face is chosen: follow, by default nothing. */
-  choose?: (member: Member) => void;
+  choose?: (member: Member<State>) => void;
 }
 
 /** A row of faces that is being drawn: one per user, however many tabs. */
@@ -114,26 +116,59 @@ export interface Reaction<State = unknown> extends Point {
 }
 
 export interface Reactions<State = unknown> {
-  /** At the own cursor. At most 32 bytes of text. `false` if it did not go out. */
-  send(emoji: string): boolean;
+  /**
+   * At the own cursor, or `at` a position of the room; without a cursor in the middle of what is visible.
+   * At most 32 bytes of text. `false` if it did not go out.
+   */
+  send(emoji: string, at?: Point): boolean;
   on(fn: (reaction: Reaction<State>) => void): Unsubscribe;
+  stop(): void;
 }
 
 /** What somebody says beside their cursor while they type it. */
-export interface CursorChat {
-  /** The own text as it is typed, at most 200 characters; `null` ends it. */
+export interface CursorChat<State = unknown> {
+  /** The own text as it is typed, at most 200 characters; `null` ends it, and so do 12 s without a change. */
   say(text: string | null): void;
   /** What a member says at the moment; `null` for nothing. */
-  of(member: Member): string | null;
+  of(member: Member<State>): string | null;
+  /** Ends what is being said. */
+  stop(): void;
 }
 
-/** Following: this page looks where somebody else looks. */
-export interface Follow {
+/** What is visible of a container, as fractions of its content: left, top, width, height. */
+export type View = readonly [left: number, top: number, width: number, height: number];
+
+export interface FollowOptions {
+  /** What this page sees, where it does not scroll but pans and zooms; any four numbers. `null`: nothing now. */
+  read?: () => View | null;
+  /** Looks where somebody else looks. Defaults to scrolling the container. */
+  show?: (view: View) => void;
+}
+
+/**
+ * Following: this page looks where somebody else looks, until its user scrolls by hand or the other is
+ * gone. Both pages need it: a page tells where it looks only while somebody follows it.
+ */
+export interface Follow<State = unknown> {
   /** The member that is followed, `null` for nobody. */
-  readonly member: Member | null;
-  follow(member: Member | null): void;
-  /** Whoever follows, or is no longer there to be followed. */
-  on(fn: (member: Member | null) => void): Unsubscribe;
+  readonly member: Member<State> | null;
+  follow(member: Member<State> | null): void;
+  /** Whoever is followed from now on; `null` where that ended. */
+  on(fn: (member: Member<State> | null) => void): Unsubscribe;
+  /** What `read` gives is another now. */
+  changed(): void;
+  stop(): void;
+}
+
+export interface IdleOptions {
+  /** Without input for this long nobody is there. Defaults to 60,000. */
+  after_ms?: number;
+}
+
+/** Whether somebody is at this page; the others see it greyed while nobody is. */
+export interface Idle {
+  readonly idle: boolean;
+  on(fn: (idle: boolean) => void): Unsubscribe;
   stop(): void;
 }
 

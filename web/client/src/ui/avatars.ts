@@ -61,9 +61,12 @@ export class Faces implements AvatarStack {
     const self = (options.self ?? true) ? room.me.member : null;
     this.#faces = facesOf(room.others, self, this.#faces, now_ms, options.grace_ms ?? GRACE_MS);
     const unlisted = Math.max(0, room.count - room.others.length - (room.me.member ? 1 : 0));
-    const shown = this.#faces.slice(0, max);
-    const items = shown.map((face) => this.#item(face));
-    const rest = this.#faces.slice(max).filter(({ left_at }) => left_at === null);
+    const here = this.#faces.filter(({ left_at }) => left_at === null);
+    const rest = here.slice(max);
+    // Who left makes room for who is here.
+    const free = Math.max(0, max - here.length);
+    const kept = new Set([...here.slice(0, max), ...this.#faces.filter(({ left_at }) => left_at !== null).slice(0, free)]);
+    const items = this.#faces.filter((face) => kept.has(face)).map((face) => this.#item(face));
     this.#tellMore(rest, rest.length + unlisted);
     const wanted: Element[] = [...items.map(({ item }) => item), ...(rest.length + unlisted > 0 ? [this.#more.item] : [])];
     for (const [person, { item }] of this.#items) if (!wanted.includes(item)) this.#items.delete(person), item.remove();
@@ -126,8 +129,8 @@ class Item {
     setText(this.#letters, letters);
     setText(this.#tip, name + doing);
     if (this.#face instanceof HTMLButtonElement) this.#face.setAttribute("aria-label", name + doing);
-    this.#face.style.background = fill;
-    this.#face.style.color = text;
+    this.#face.style.setProperty("--fill", fill);
+    this.#face.style.setProperty("--ink", text);
     this.#face.classList.toggle("picture", /\p{Extended_Pictographic}|\p{Regional_Indicator}/u.test(letters));
     this.item.classList.toggle("dim", dim);
     this.item.classList.toggle("gone", left_at !== null);

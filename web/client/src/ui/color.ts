@@ -34,8 +34,8 @@ function choose(hue: number): Colors {
     const rgb = hsl(hue, 0.72, lightness);
     if (contrast(rgb, [1, 1, 1]) >= CONTRAST_AIM) return { fill: css(rgb), text: "#ffffff" };
   }
-  for (let lightness = 0.5; ; lightness += 0.01) {
-    const rgb = hsl(hue, 0.8, lightness);
+  for (let lightness = 0.48; ; lightness += 0.01) {
+    const rgb = hsl(hue, 0.66, lightness);
     if (contrast(rgb, DARK_RGB) >= CONTRAST_AIM) return { fill: css(rgb), text: DARK };
   }
 }

@@ -25,13 +25,14 @@ const ARROW = "M3.5 3.2 L8.9 20.6 C9.2 21.6 10.5 21.7 10.9 20.8 L13.6 14.6 C13.7
 export class CursorView {
   readonly element: HTMLElement;
   readonly #arrow = svg("path", { d: ARROW, "stroke-width": "1.8", stroke: "#fff", "stroke-linejoin": "round" });
-  readonly #ring = element("div", "ring");
   readonly #label = element("div", "label");
   readonly #bubble = element("div", "bubble");
+  readonly #text: HTMLElement;
   #wide_px = 0;
   #high_px = BELOW_PX;
   #flip = false;
   #lift = false;
+  #shift_px = 0;
   /** Where it was drawn last; `null` while it waits for a place. */
   place: Point | null = null;
   /** Nothing is left to draw of what came. */
@@ -42,7 +43,8 @@ export class CursorView {
     const shade = svg("path", { d: ARROW, "stroke-width": "3.6", stroke: "#000", "stroke-opacity": ".22", fill: "none", "stroke-linejoin": "round" });
     const arrow = svg("svg", { class: "arrow", part: "arrow", viewBox: "0 0 26 28", "aria-hidden": "true" }, shade, this.#arrow);
     this.#label.dir = this.#bubble.dir = "auto";
-    this.element = element("div", "cursor", arrow, this.#ring, element("div", "text", this.#label, this.#bubble));
+    this.#text = element("div", "text", this.#label, this.#bubble);
+    this.element = element("div", "cursor", arrow, element("div", "ring"), this.#text);
     this.element.dataset.member = member.id;
     this.element.classList.add("waiting");
     this.element.classList.toggle("mine", mine);
@@ -56,11 +58,8 @@ export class CursorView {
     const chat = shown(own.chat, CHAT_MAX);
     const name = this.labels && member.user.name ? nameOf(member.user, NAME_MAX) : "";
     this.#arrow.setAttribute("fill", fill);
-    this.#ring.style.color = fill;
-    for (const box of [this.#label, this.#bubble]) {
-      box.style.background = fill;
-      box.style.color = text;
-    }
+    this.element.style.setProperty("--fill", fill);
+    this.element.style.setProperty("--ink", text);
     setText(this.#label, name);
     setText(this.#bubble, chat);
     this.#label.hidden = name === "";
@@ -77,9 +76,13 @@ export class CursorView {
     if (!this.place) this.element.classList.remove("waiting");
     this.place = { x, y };
     this.element.style.transform = `translate(${round(x)}px,${round(y)}px)`;
-    const flip = x + this.#wide_px > box.left + box.width && x - this.#wide_px > box.left;
+    const over_px = Math.max(0, x + this.#wide_px - box.left - box.width);
+    const flip = over_px > 0 && x - this.#wide_px > box.left;
     const lift = y + this.#high_px > box.top + box.height && y - this.#high_px > box.top;
     if (flip !== this.#flip) this.element.classList.toggle("flip", (this.#flip = flip));
+    // It fits on neither side.
+    const shift_px = flip || x > box.left + box.width ? 0 : Math.round(over_px);
+    if (shift_px !== this.#shift_px) this.#text.style.transform = (this.#shift_px = shift_px) ? `translateX(${-shift_px}px)` : "";
     if (lift !== this.#lift) this.element.classList.toggle("lift", (this.#lift = lift));
   }
 

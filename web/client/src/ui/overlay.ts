@@ -7,7 +7,7 @@ import { CursorView } from "./cursor";
 import { reducedMotion } from "./element";
 import { sleep, wake } from "./frames";
 import { Layer } from "./layer";
-import { ownOf } from "./own";
+import { onEnd, ownOf } from "./own";
 import { Plane } from "./plane";
 import { Names, isNowhere } from "./slots";
 import { REACTION, Sparks } from "./sparks";
@@ -27,7 +27,12 @@ const overlays = new Set<OverlayCore>();
 
 /** The overlay of a room on a container, if there is one. */
 export function overlayOf(room: Room, container: Element): OverlayCore | null {
-  return [...overlays].find((one) => one.room === room && one.container === container) ?? null;
+  return overlaysOf(room).find((one) => one.container === container) ?? null;
+}
+
+/** All overlays of a room. */
+export function overlaysOf(room: Room): OverlayCore[] {
+  return [...overlays].filter((one) => one.room === room);
 }
 
 /** Draws cursors, what is said beside them, and reactions. */
@@ -71,7 +76,7 @@ export class OverlayCore implements Overlay {
       room.presence.on("joined", ({ member }) => this.#learn(member)),
       room.presence.on("updated", ({ member }) => this.#learn(member)),
       room.presence.on("left", ({ member }) => this.#left(member)),
-      room.on("ended", () => this.stop()),
+      onEnd(room, () => this.stop()),
       room.events.on(REACTION, (event) => this.#react(event)),
       ...((options.announce ?? true) ? [announce(room, typeof options.announce === "object" ? options.announce : {})] : []),
     );

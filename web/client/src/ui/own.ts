@@ -1,8 +1,6 @@
-import type { Member, Room } from "../api";
+import type { Member, Room, Unsubscribe } from "../api";
+import type { View } from "./api";
 import { NAME_MAX, SLOT_MAX } from "./slots";
-
-/** What is visible of a container, as fractions of its content: left, top, width, height. */
-export type View = readonly [number, number, number, number];
 
 /**
  * What these helpers keep in a member's state, under the key `cursormesh`; each field may be missing.
@@ -38,8 +36,19 @@ export function ownOf(member: Member): Own {
   return own;
 }
 
+const over = new WeakSet<Room>();
+
+/** Calls `fn` when the room is over; its state is not set any more then. */
+export function onEnd(room: Room, fn: () => void): Unsubscribe {
+  return room.on("ended", () => {
+    over.add(room);
+    fn();
+  });
+}
+
 /** Changes fields of the own state and leaves the others as they are; `undefined` takes one away. */
 export function setOwn(room: Room, change: { readonly [Name in keyof Own]?: Own[Name] | undefined }): void {
+  if (over.has(room)) return;
   const before = (room.me.state as Record<string, unknown>)[KEY];
   const fields: Record<string, unknown> = { ...(isObject(before) ? before : {}), ...change };
   for (const [name, value] of Object.entries(fields)) if (value === undefined) delete fields[name];

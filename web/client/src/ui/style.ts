@@ -15,7 +15,6 @@ export const LAYER = `${HOST}
 .cursor,.spark{position:absolute;left:0;top:0;width:0;height:0;contain:layout style}
 .cursor{will-change:transform;opacity:1;transition:opacity .18s linear}
 .cursor.waiting{visibility:hidden}
-.cursor.dim{opacity:.4}
 .cursor.gone{opacity:0}
 .arrow{position:absolute;left:-3px;top:-3px;width:26px;height:28px;overflow:visible}
 .text{position:absolute;left:15px;top:20px;display:flex;flex-direction:column;align-items:flex-start;gap:3px;width:max-content;max-width:260px}
@@ -25,8 +24,11 @@ export const LAYER = `${HOST}
 .flip .label,.flip .bubble{border-radius:12px 5px 12px 12px}
 .lift .label,.lift .bubble{border-radius:12px}
 .label{padding:2px 8px 3px;max-width:160px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;font-size:12px;font-weight:600}
+.label,.bubble{background:var(--fill);color:var(--ink)}
+.dim .arrow,.dim .ring{opacity:.45}
+.dim .label,.dim .bubble{background:#e9ebef;color:#454b57}
 .bubble{padding:6px 11px 7px;max-width:260px;max-height:120px;overflow:hidden;overflow-wrap:anywhere;font-size:14px}
-.ring{position:absolute;left:-17px;top:-17px;width:34px;height:34px;border-radius:50%;display:none;border:2.5px solid;box-shadow:0 0 0 1.5px #fff,inset 0 0 0 1.5px #fff}
+.ring{position:absolute;left:-17px;top:-17px;width:34px;height:34px;border-radius:50%;display:none;background:none;color:var(--fill);border:2.5px solid;box-shadow:0 0 0 1.5px #fff,inset 0 0 0 1.5px #fff}
 .ring::before{content:"";position:absolute;inset:0;border-radius:50%;background:currentColor;opacity:.28}
 .ring::after{content:"";position:absolute;inset:-2.5px;border-radius:50%;border:3px solid;animation:ripple .6s ease-out both}
 .touch .ring{display:block}
@@ -53,16 +55,17 @@ export const FACES = `${HOST}
 :host([data-corner$=right]){right:calc(14px + env(safe-area-inset-right))!important}
 :host([data-corner$=left]){left:calc(14px + env(safe-area-inset-left))!important}
 .faces{list-style:none;display:flex;margin:0;padding:2px 0;pointer-events:none}
-.item{position:relative;margin-inline-start:-7px;pointer-events:auto}
+.item{position:relative;margin-inline-start:-5px;pointer-events:auto}
 .item:first-child{margin-inline-start:0}
 .item:hover,.item:focus-within{z-index:1}
-.face{display:flex;align-items:center;justify-content:center;width:34px;height:34px;padding:0;margin:0;border:2px solid #fff;border-radius:50%;font:600 13px/1 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;box-shadow:0 1px 5px rgb(0 0 0/.3);overflow:hidden;white-space:nowrap;cursor:default;transition:opacity .2s,filter .2s}
+.face{display:flex;align-items:center;justify-content:center;width:34px;height:34px;padding:0;margin:0;border:2px solid #fff;border-radius:50%;font:600 12.5px/1 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;box-shadow:0 1px 5px rgb(0 0 0/.3);overflow:hidden;white-space:nowrap;cursor:default;transition:background .2s,color .2s}
 .face.picture{font-size:17px}
 button.face{cursor:pointer}
 button.face:focus-visible{outline:3px solid #1a66ff;outline-offset:2px;box-shadow:0 0 0 3px #fff}
-.item.dim .face{filter:saturate(.35);opacity:.75}
-.item.gone .face{filter:grayscale(1);opacity:.5}
-.more{background:#3a3f4b;color:#fff}
+.face{background:var(--fill);color:var(--ink)}
+.item.dim .face{background:#e9ebef;color:#454b57;border-color:var(--fill)}
+.item.gone .face{background:#e9ebef;color:#5b616d;border:2px dashed #9aa0ab}
+.face.more{background:#3a3f4b;color:#fff}
 .tip{position:absolute;bottom:calc(100% + 7px);left:50%;transform:translateX(-50%);padding:4px 9px 5px;border-radius:7px;background:#1d2027;color:#fff;font-size:12.5px;white-space:nowrap;max-width:240px;overflow:hidden;text-overflow:ellipsis;unicode-bidi:isolate;opacity:0;pointer-events:none;transition:opacity .12s;box-shadow:0 1px 6px rgb(0 0 0/.3)}
 .item:hover .tip,.item:focus-within .tip{opacity:1}
 :host([data-corner^=top]) .tip{bottom:auto;top:calc(100% + 7px)}
