@@ -2,7 +2,7 @@
 import "./dom";
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { StrictMode } from "react";
+import { StrictMode, Suspense, lazy } from "react";
 import { renderToString } from "react-dom/server";
 import { useConnectionStatus, useMyPresence, useOthers, useRoom, useSelf } from "../src/react";
 import { Page, h } from "./react-page";
@@ -27,4 +27,24 @@ test("hydration finds the markup that it expects, and the room is entered after 
   });
   assert.equal(page.text, 'lobby me ada {"tool":"pen"} connected');
   assert.deepEqual([page.world.sockets.length, page.world.socket.all("join").length, page.world.socket.all("leave").length], [1, 1, 0]);
+});
+
+test("a part that hydrates only after the room was joined finds the markup that it expects, too", async (t) => {
+  const page = new Page(t);
+  const Who = () => h("p", null, `${useOthers().length} ${useSelf()?.id} ${useConnectionStatus().state}`);
+  let arrived = () => {};
+  const Late = lazy(() => new Promise<{ default: typeof Who }>((resolve) => (arrived = () => resolve({ default: Who }))));
+  const tree = (one: typeof Who | typeof Late) => page.room(h(Suspense, { fallback: "waits" }, h(one)));
+  page.container.innerHTML = renderToString(tree(Who));
+  await page.hydrate(tree(Late));
+  await page.act(() => {
+    page.world.socket.welcome();
+    page.world.socket.join("lobby", [member("ada", { alias: 1 })]);
+  });
+  const before = page.container.querySelector("p");
+  assert.equal(before?.textContent, "0 undefined connecting", "still the server's");
+  await page.act(() => arrived());
+  await page.later();
+  assert.equal(page.container.querySelector("p"), before);
+  assert.equal(page.text, "1 me connected");
 });
