@@ -100,5 +100,19 @@ function types(user) {
     execFileSync(process.execPath, [join(here, "node_modules/typescript/bin/tsc"), "-p", user], { stdio: "inherit" });
   };
   check(["page.mts", "page.cts"], { module: "nodenext" });
+  check(examples(user), { module: "esnext", moduleResolution: "bundler", jsx: "react-jsx" });
   check(["page.mts"], { module: "esnext", moduleResolution: "bundler" });
+}
+
+/** The examples of docs/react.md, each as a module; those that import nothing have the hooks. */
+function examples(user) {
+  const blocks = [...readFileSync(join(root, "docs/react.md"), "utf8").matchAll(/^```tsx\n(.*?)^```/gms)].map(([, block]) => block);
+  assert.ok(blocks.length > 10, "docs/react.md has too few examples");
+  const all = "AvatarStack, CursormeshProvider, Cursors, RoomProvider, useBroadcast, useClient, useConnectionStatus, useCursors, useEvent, useMyPresence, useOther, useOthers, useRoom, useSelf";
+  const head = `import { useRef, useState } from "react";\nimport { ${all} } from "cursormesh/react";\n`;
+  return blocks.map((block, index) => {
+    const file = `example-${index}.tsx`;
+    writeFileSync(join(user, file), /^import /m.test(block) ? block : head + block);
+    return file;
+  });
 }

@@ -140,6 +140,7 @@ export interface RoomHooks<State, EventMap extends object> {
     useOther(id: string): Member<State> | null;
     useOther<Selection>(id: string, selector: (member: Member<State>) => Selection, isEqual?: IsEqual<Selection>): Selection | null;
     useEvent<Name extends keyof EventMap & string>(name: Name, handler: (event: RoomEvent<Name, EventMap[Name], State>) => void): void;
+    useCursors(fn: (cursors: readonly SmoothCursor<State>[]) => void, options?: SmoothOptions): void;
     useBroadcast(): <Name extends keyof EventMap & string>(name: Name, data: EventMap[Name]) => boolean;
 }
 

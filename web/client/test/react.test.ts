@@ -312,7 +312,7 @@ test("who is removed sees nobody any more, and enters anew where the provider is
   assert.equal(page.text, "lobby: 1");
 });
 
-test("a hook without its provider says which one it needs", async (t) => {
+test("a hook without its provider says which one it needs; an address that is none is told on mounting", async (t) => {
   const page = new Page(t);
   const failing = async (hook: () => unknown, tree: (node: ReturnType<typeof h>) => Parameters<Page["render"]>[0], words: RegExp) => {
     const Lost = () => (hook(), null);
@@ -327,6 +327,8 @@ test("a hook without its provider says which one it needs", async (t) => {
   }
   await failing(useConnectionStatus, (node) => node, /useConnectionStatus needs a <CursormeshProvider> around it/);
   await failing(() => {}, (node) => h(RoomProvider, { name: "lobby" }, node), /RoomProvider needs a <CursormeshProvider> around it/);
+  await assert.rejects(page.render(page.client(null, { url: "http://" })), /not an address/);
+  await page.unmount();
   assert.ok(page.complaints.every((words) => /needs a|error occurred|recreate|Error/i.test(words)), page.complaints.join("\n"));
   page.complaints.length = 0;
 });
