@@ -2,7 +2,7 @@
  * What a page sees of the part that draws: types only. The published declarations are this file and
  * the client's.
  */
-import type { Client, Member, Overlay, Room, Unsubscribe } from "../api";
+import type { Client, Member, Overlay, Room, Unsubscribe, User } from "../api";
 
 /** A position as it is sent: what the two numbers mean is up to `Coordinates`. */
 export interface Point {
@@ -34,13 +34,21 @@ export type Coordinates =
 export interface SmoothOptions {
   /** `false`: every position is shown as it arrives. Defaults to `true`. */
   smooth?: boolean;
-  /** Farther than this from one sample to the next is a jump, in the room's coordinates. Defaults to 0.5 of a `content`, 600 px otherwise. */
+  /**
+   * Farther than this from one sample to the next is a jump: in CSS pixels where cursors are drawn
+   * (defaults to 600), in the room's coordinates for `smooth()` (defaults to never).
+   */
   jump?: number;
 }
 
 export interface TrackOptions {
   /** Defaults to `content`. */
   coordinates?: Coordinates;
+  /**
+   * Which elements positions may be relative to, with `content`: a selector. Their name is the attribute
+   * `data-cursor-anchor`, else the id, else the kind of element. Defaults to `[data-cursor-anchor]`.
+   */
+  anchors?: string;
 }
 
 export interface RenderOptions extends SmoothOptions, TrackOptions {
@@ -48,8 +56,17 @@ export interface RenderOptions extends SmoothOptions, TrackOptions {
   track?: boolean;
   /** Names beside cursors. Defaults to `true`. */
   labels?: boolean;
-  /** Says who comes and goes to screen readers. Defaults to `true`. */
-  announce?: boolean;
+  /** Says who comes and goes to screen readers, in English or in your words. Defaults to `true`. */
+  announce?: boolean | Words;
+}
+
+/** What screen readers are told; each defaults to English. */
+export interface Words {
+  /** `count` people came. */
+  joined?: (names: string, count: number) => string;
+  left?: (names: string, count: number) => string;
+  /** At most three names, and how many more there are. */
+  list?: (names: readonly string[], more: number) => string;
 }
 
 /** A cursor between samples. */
@@ -63,10 +80,19 @@ export interface SmoothCursor<State = unknown> extends Point {
 export interface SmoothCursors<State = unknown> {
   /** Called in each frame in which a cursor moved, came or went, with all of them. */
   on(fn: (cursors: readonly SmoothCursor<State>[]) => void): Unsubscribe;
+  /** All of them, as in the last frame. */
+  readonly all: readonly SmoothCursor<State>[];
   stop(): void;
 }
 
-export interface AvatarOptions {
+/** Of the window. */
+export type Corner = "top-left" | "top-right" | "bottom-left" | "bottom-right";
+
+export interface AvatarOptions<State = unknown> {
+  /** Where it stands without a container. Defaults to `bottom-right`. */
+  corner?: Corner;
+  /** What screen readers call it. Defaults to "People on this page". */
+  label?: string;
   /** Faces shown; the rest is a number. Defaults to 5. */
   max?: number;
   /** Milliseconds for which somebody who left still stands there, greyed. Defaults to 5,000. */
@@ -74,7 +100,7 @@ export interface AvatarOptions {
   /** Shows this page's own member too, first. Defaults to `true`. */
   self?: boolean;
   /** What to do when a face is chosen: follow, by default nothing. */
-  choose?: (member: Member) => void;
+  choose?: (member: Member<State>) => void;
 }
 
 /** A row of faces that is being drawn: one per user, however many tabs. */
@@ -90,27 +116,68 @@ export interface Reaction<State = unknown> extends Point {
 }
 
 export interface Reactions<State = unknown> {
-  /** At the own cursor. At most 32 bytes of text. `false` if it did not go out. */
-  send(emoji: string): boolean;
+  /**
+   * At the own cursor, or `at` a position of the room; without a cursor in the middle of what is visible.
+   * At most 32 bytes of text. `false` if it did not go out.
+   */
+  send(emoji: string, at?: Point): boolean;
   on(fn: (reaction: Reaction<State>) => void): Unsubscribe;
-}
-
-/** What somebody says beside their cursor while they type it. */
-export interface CursorChat {
-  /** The own text as it is typed, at most 200 characters; `null` ends it. */
-  say(text: string | null): void;
-  /** What a member says at the moment; `null` for nothing. */
-  of(member: Member): string | null;
-}
-
-/** Following: this page looks where somebody else looks. */
-export interface Follow {
-  /** The member that is followed, `null` for nobody. */
-  readonly member: Member | null;
-  follow(member: Member | null): void;
-  /** Whoever follows, or is no longer there to be followed. */
-  on(fn: (member: Member | null) => void): Unsubscribe;
   stop(): void;
 }
 
-export type { Client, Member, Overlay, Room, Unsubscribe };
+/** What somebody says beside their cursor while they type it. */
+export interface CursorChat<State = unknown> {
+  /** The own text as it is typed, at most 200 characters; `null` ends it, and so do 12 s without a change. */
+  say(text: string | null): void;
+  /** What a member says at the moment; `null` for nothing. */
+  of(member: Member<State>): string | null;
+  /** Ends what is being said. */
+  stop(): void;
+}
+
+/** What is visible of a container, as fractions of its content: left, top, width, height. */
+export type View = readonly [left: number, top: number, width: number, height: number];
+
+export interface FollowOptions {
+  /** What this page sees, where it does not scroll but pans and zooms; any four numbers. `null`: nothing now. */
+  read?: () => View | null;
+  /** Looks where somebody else looks. Defaults to scrolling the container. */
+  show?: (view: View) => void;
+}
+
+/**
+ * Following: this page looks where somebody else looks, until its user scrolls by hand or the other is
+ * gone. Both pages need it: a page tells where it looks only while somebody follows it.
+ */
+export interface Follow<State = unknown> {
+  /** The member that is followed, `null` for nobody. */
+  readonly member: Member<State> | null;
+  follow(member: Member<State> | null): void;
+  /** Whoever is followed from now on; `null` where that ended. */
+  on(fn: (member: Member<State> | null) => void): Unsubscribe;
+  /** What `read` gives is another now. */
+  changed(): void;
+  stop(): void;
+}
+
+export interface IdleOptions {
+  /** Without input for this long nobody is there. Defaults to 60,000. */
+  after_ms?: number;
+}
+
+/** Whether somebody is at this page; the others see it greyed while nobody is. */
+export interface Idle {
+  readonly idle: boolean;
+  on(fn: (idle: boolean) => void): Unsubscribe;
+  stop(): void;
+}
+
+/** What a script tag with `data-room` made: its property `cursormesh`, and the `detail` of its event `cursormesh`. */
+export interface DropIn {
+  readonly client: Client;
+  readonly room: Room;
+  readonly overlay: Overlay;
+  readonly avatars: AvatarStack | null;
+}
+
+export type { Client, Member, Overlay, Room, Unsubscribe, User };
