@@ -175,6 +175,17 @@ test("containers that are scaled, turned, zoomed, nested, right to left, or in a
       await meet(0, plain);
     });
   }
+  await t.test("a page that is pinched, on three times the pixels", async () => {
+    const other = await open(one, at("/plain"), "Ben", "#board", { window: { width: 500, height: 700 }, more: { isMobile: true, hasTouch: true, deviceScaleFactor: 3 } });
+    await meet(1, plain, other);
+    const devtools = await other.context().newCDPSession(other);
+    await devtools.send("Emulation.setPageScaleFactor", { pageScaleFactor: 2 });
+    await eventually("pinched", () => other.evaluate(() => visualViewport.scale === 2));
+    await agree(plain, other, "#spot", 2);
+    noErrors(plain, other);
+    await leave(other);
+    await meet(0, plain);
+  });
   // The page itself, right to left and wider than its window.
   await t.test("a wide page, right to left", async () => {
     const wide = application(`<div id="far"><div id="spot"></div></div>`, `html{direction:rtl}#far{position:relative;width:3000px;height:2000px}#spot{position:absolute;left:2100px;top:300px;width:20px;height:20px;background:red}`);
@@ -229,6 +240,34 @@ test("a cursor goes with the pointer, with its member, and where somebody hides 
   await eventually("no longer", async () => !(await drawn(ben))[0]?.classes.includes("dim"));
   await ada.evaluate(() => client.close());
   await gone(ben);
+  noErrors(ada, ben);
+}));
+
+test("in a dialog over the page, and on an anchor that comes and goes", { timeout: 60_000 }, (t) => withNode(async (node) => {
+  const body = `<main><h1>Here</h1><p id="p">Words</p></main><dialog id="dialog"><div id="board"><p data-cursor-anchor="spot" id="spot">Spot</p><p id="rest">Rest</p></div></dialog>`;
+  const at = await site(t, node, { "/": application(body, "#board{width:400px;height:300px}") });
+  const one = await browser(t);
+  const pages = [];
+  for (const name of ["Ada", "Ben"]) {
+    const page = await open(one, at("/"), name, null);
+    await page.evaluate(() => {
+      document.querySelector("#dialog").showModal();
+      window.overlay = ui.render(room, document.querySelector("#board"));
+    });
+    pages.push(page);
+  }
+  const [ada, ben] = pages;
+  await meet(1, ada, ben);
+  await agree(ada, ben, "#rest");
+  assert.ok(await ben.evaluate(() => document.querySelector("[data-cursormesh=cursors]").matches(":popover-open")), "above the dialog");
+  await agree(ada, ben, "#spot");
+  await ben.evaluate(() => { window.spot = document.querySelector("#spot"); spot.remove(); });
+  await eventually("no cursor where its anchor is not", async () => (await drawn(ben)).length === 0);
+  await ben.evaluate(() => document.querySelector("#board").prepend(spot));
+  const { x, y } = await middle(ben, "#spot");
+  await cursorAt(ben, x, y);
+  await ben.evaluate(() => document.querySelector("#dialog").close());
+  await eventually("not drawn while its container is not", () => ben.evaluate(() => document.querySelector("[data-cursormesh=cursors]").shadowRoot.querySelector(".glass").hidden));
   noErrors(ada, ben);
 }));
 
