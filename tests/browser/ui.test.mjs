@@ -175,6 +175,17 @@ test("containers that are scaled, turned, zoomed, nested, right to left, or in a
       await meet(0, plain);
     });
   }
+  await t.test("a page that is pinched, on three times the pixels", async () => {
+    const other = await open(one, at("/plain"), "Ben", "#board", { window: { width: 500, height: 700 }, more: { isMobile: true, hasTouch: true, deviceScaleFactor: 3 } });
+    await meet(1, plain, other);
+    const devtools = await other.context().newCDPSession(other);
+    await devtools.send("Emulation.setPageScaleFactor", { pageScaleFactor: 2 });
+    await eventually("pinched", () => other.evaluate(() => visualViewport.scale === 2));
+    await agree(plain, other, "#spot", 2);
+    noErrors(plain, other);
+    await leave(other);
+    await meet(0, plain);
+  });
   // The page itself, right to left and wider than its window.
   await t.test("a wide page, right to left", async () => {
     const wide = application(`<div id="far"><div id="spot"></div></div>`, `html{direction:rtl}#far{position:relative;width:3000px;height:2000px}#spot{position:absolute;left:2100px;top:300px;width:20px;height:20px;background:red}`);
@@ -229,6 +240,34 @@ test("a cursor goes with the pointer, with its member, and where somebody hides 
   await eventually("no longer", async () => !(await drawn(ben))[0]?.classes.includes("dim"));
   await ada.evaluate(() => client.close());
   await gone(ben);
+  noErrors(ada, ben);
+}));
+
+test("in a dialog over the page, and on an anchor that comes and goes", { timeout: 60_000 }, (t) => withNode(async (node) => {
+  const body = `<main><h1>Here</h1><p id="p">Words</p></main><dialog id="dialog"><div id="board"><p data-cursor-anchor="spot" id="spot">Spot</p><p id="rest">Rest</p></div></dialog>`;
+  const at = await site(t, node, { "/": application(body, "#board{width:400px;height:300px}") });
+  const one = await browser(t);
+  const pages = [];
+  for (const name of ["Ada", "Ben"]) {
+    const page = await open(one, at("/"), name, null);
+    await page.evaluate(() => {
+      document.querySelector("#dialog").showModal();
+      window.overlay = ui.render(room, document.querySelector("#board"));
+    });
+    pages.push(page);
+  }
+  const [ada, ben] = pages;
+  await meet(1, ada, ben);
+  await agree(ada, ben, "#rest");
+  assert.ok(await ben.evaluate(() => document.querySelector("[data-cursormesh=cursors]").matches(":popover-open")), "above the dialog");
+  await agree(ada, ben, "#spot");
+  await ben.evaluate(() => { window.spot = document.querySelector("#spot"); spot.remove(); });
+  await eventually("no cursor where its anchor is not", async () => (await drawn(ben)).length === 0);
+  await ben.evaluate(() => document.querySelector("#board").prepend(spot));
+  const { x, y } = await middle(ben, "#spot");
+  await cursorAt(ben, x, y);
+  await ben.evaluate(() => document.querySelector("#dialog").close());
+  await eventually("not drawn while its container is not", () => ben.evaluate(() => document.querySelector("[data-cursormesh=cursors]").shadowRoot.querySelector(".glass").hidden));
   noErrors(ada, ben);
 }));
 
@@ -475,4 +514,95 @@ test("faces: a person once, in order, with a number for the rest; chosen with th
     assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), []);
   }
   noErrors(ada, crowd);
+}));
+
+test("two hundred cursors that all move cost little of a frame, and five hundred is the most that is drawn", { timeout: 60_000 }, (t) => withNode(async (node) => {
+  const at = await site(t, node, { "/": application(`<main><h1>Here</h1><div id="board"></div></main>`, "#board{height:500px;overflow:auto;background:#eee}") });
+  const one = await browser(t);
+  const page = await visitor(one, at("/"));
+  // What the page's thread computes, not how long it takes on a machine that others use, too.
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Performance.enable", { timeDomain: "threadTicks" });
+  const computed = async () => Object.fromEntries((await devtools.send("Performance.getMetrics")).metrics.map(({ name, value }) => [name, value * 1_000]));
+  await page.exposeFunction("computed", computed);
+  const cost = await page.evaluate(async (ui_url) => {
+    const { render } = await import(ui_url);
+    const moved = new Set();
+    const none = () => () => {};
+    const members = Array.from({ length: 600 }, (_, n) => ({ id: `m${n}`, user: { id: "", name: `Member ${n}`, color: n % 360 }, state: null, node: "n1", joined_at: n, away: false }));
+    const room = {
+      me: { member: null, state: {}, set: () => true }, others: members, count: 601, joined: true, presence: { on: none }, events: { on: none }, on: none,
+      cursors: { all: [], set() {}, on: (fn) => { moved.add(fn); return () => moved.delete(fn); } },
+    };
+    const tell = (count, now) => {
+      for (let n = 0; n < count; n += 1) {
+        const turn = now / 900 + n;
+        for (const fn of moved) fn({ member: members[n], x: 0.5 + 0.4 * Math.sin(turn), y: 0.5 + 0.4 * Math.cos(turn * 1.3), time_ms: Math.floor(now) & 0xffff });
+      }
+    };
+    // How often frames come, and how often they ask the page for its layout.
+    const frames = [];
+    let reads = 0;
+    const real = window.requestAnimationFrame.bind(window);
+    window.requestAnimationFrame = (fn) => real((now) => {
+      frames.push(now);
+      fn(now);
+    });
+    const read = Element.prototype.getBoundingClientRect;
+    Element.prototype.getBoundingClientRect = function () {
+      reads += 1;
+      return read.call(this);
+    };
+    const overlay = render(room, document.querySelector("#board"));
+    const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    /** Does something before each frame for 2 s; what the page computed for one of them. */
+    const measure = async (each) => {
+      let going = true;
+      let count = 0;
+      const loop = (now) => {
+        if (!going) return;
+        count += 1;
+        each(now, count);
+        real(loop);
+      };
+      real(loop);
+      await wait(300);
+      const [before, first] = [await computed(), count];
+      await wait(2_000);
+      const [after, last] = [await computed(), count];
+      going = false;
+      const ms = (name) => (after[name] - before[name]) / (last - first);
+      return { script_ms: ms("ScriptDuration"), style_ms: ms("RecalcStyleDuration"), layout_ms: ms("LayoutDuration"), frames: last - first };
+    };
+    // The least that 200 moving elements cost: a write each.
+    const bare = Array.from({ length: 200 }, () => document.body.appendChild(document.createElement("div")));
+    for (const one of bare) one.style.cssText = "position:fixed;left:0;top:0;width:20px;height:20px;background:red;will-change:transform";
+    const floor = await measure((now) => bare.forEach((one, n) => { one.style.transform = `translate(${400 + 300 * Math.sin(now / 900 + n)}px,${300 + 200 * Math.cos(now / 700 + n)}px)`; }));
+    for (const one of bare) one.remove();
+
+    tell(200, performance.now());
+    await wait(300);
+    reads = 0;
+    const start = performance.now();
+    const ours = await measure((now, count) => count % 2 && tell(200, now));
+    const seconds = (performance.now() - start) / 1_000;
+    const root = document.querySelector("[data-cursormesh=cursors]").shadowRoot;
+    const drawn = root.querySelectorAll(".cursor").length;
+    const moving_reads = reads;
+    await wait(700);
+    frames.length = 0;
+    await wait(600);
+    const still = frames.length;
+    tell(600, performance.now());
+    const most = root.querySelectorAll(".cursor").length;
+    overlay.stop();
+    return { floor, ours, reads: moving_reads, seconds, drawn, still, most };
+  }, node.url("/cursormesh-ui.mjs"));
+  t.diagnostic(JSON.stringify(cost));
+  assert.equal(cost.drawn, 200);
+  const total = ({ script_ms, style_ms, layout_ms }) => script_ms + style_ms + layout_ms;
+  assert.ok(total(cost.ours) < 3 * total(cost.floor), "less than three times the least that is possible");
+  assert.ok(cost.reads < 40 + 12 * cost.seconds, "layout is read when it changed, not per cursor or per frame");
+  assert.ok(cost.still <= 2, "what stands still costs nothing but a look now and then");
+  assert.equal(cost.most, 500);
 }));

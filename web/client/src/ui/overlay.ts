@@ -9,7 +9,7 @@ import { sleep, wake } from "./frames";
 import { Layer } from "./layer";
 import { onEnd, ownOf } from "./own";
 import { Plane } from "./plane";
-import { Names, isNowhere } from "./slots";
+import { Names, decode, isNowhere } from "./slots";
 import { REACTION, Sparks } from "./sparks";
 import { Tracker } from "./tracker";
 import { watchLayout } from "./watch";
@@ -249,6 +249,13 @@ export class OverlayCore implements Overlay {
     cursor.settled = !between.moving && place !== null;
     cursor.point = { x: between.to.x, y: between.to.y };
     if (place) cursor.move(this.#layer.at(place), this.#layer.box);
+    else if (!this.#held(between.to, id)) cursor.wait();
+  }
+
+  /** Its anchor will be named in a moment: until then it stays where it is. */
+  #held(point: Point, id: string): boolean {
+    const slot = this.plane.anchors ? decode(point)?.slot : undefined;
+    return slot !== undefined && slot > 0 && this.#names.of(id, slot) === undefined;
   }
 
   /** Where it was, as the layout is now. */
