@@ -16,8 +16,8 @@ import { watchLayout } from "./watch";
 
 /** More would be told apart by nobody, and cost every frame. */
 const CURSORS_MAX = 500;
-/** A cursor that goes fades, in this time. */
-const FADE_MS = 200;
+/** A cursor that goes fades, in less than this; a finger's ripple takes that long. */
+const FADE_MS = 600;
 /** For people who want little motion cursors step from place to place, this often. */
 const STEP_MS = 250;
 /** From one sample to the next: farther is a jump. */
@@ -195,8 +195,10 @@ export class OverlayCore implements Overlay {
   }
 
   #gone(id: string): void {
-    this.#smoother.remove(id);
     const cursor = this.#cursors.get(id);
+    // A tap that came and went within a frame is still seen.
+    if (cursor && !cursor.place) this.#place(id, cursor, performance.now());
+    this.#smoother.remove(id);
     if (!cursor) return;
     this.#cursors.delete(id);
     cursor.element.classList.add("gone");
