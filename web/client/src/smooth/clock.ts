@@ -7,6 +7,8 @@ const EARLY_MS_MAX = 250;
 /** The same soon after a clock was set by one sample, which may be the first of many that had to wait. */
 const EARLY_MS_MAX_UNSURE = 30;
 const UNSURE_MS = 1_000;
+/** No page is loaded anew in less. */
+const RELOAD_MS = 250;
 /** So many samples in a row, each later than the one before it and all too old: the clock was set back. */
 const OLD_MAX = 3;
 
@@ -32,14 +34,15 @@ export class SenderClock {
     const time_ms = this.#time_ms + step_ms;
     const late_ms = now_ms - time_ms - usual_ms;
     const early_ms_max = now_ms - this.#anchored_ms < UNSURE_MS ? EARLY_MS_MAX_UNSURE : EARLY_MS_MAX;
-    const known = now_ms - this.#arrived_ms <= QUIET_MS && late_ms <= LATE_MS_MAX && late_ms >= -early_ms_max;
+    const passed_ms = now_ms - this.#arrived_ms;
+    const known = passed_ms <= QUIET_MS && late_ms <= LATE_MS_MAX && late_ms >= -early_ms_max;
+    if (step_ms < 0 && (known || passed_ms < RELOAD_MS) && !this.#setBack(stamp)) return null;
     // Equal stamps are for the caller to tell apart: a repetition, or a sender without a clock.
-    if (!known || step_ms === 0) return this.#anchor(stamp, now_ms, usual_ms);
-    if (step_ms < 0) return this.#tooOld(stamp) ? this.#anchor(stamp, now_ms, usual_ms) : null;
+    if (!known || step_ms <= 0) return this.#anchor(stamp, now_ms, usual_ms);
     return this.#set(stamp, time_ms, now_ms);
   }
 
-  #tooOld(stamp: number): boolean {
+  #setBack(stamp: number): boolean {
     this.#old = this.#old > 0 && between(this.#old_stamp, stamp) > 0 ? this.#old + 1 : 1;
     this.#old_stamp = stamp;
     return this.#old >= OLD_MAX;

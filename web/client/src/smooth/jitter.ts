@@ -2,8 +2,10 @@
 const WINDOW = 64;
 /** Of so many in the window the next sample may come too late. */
 const TOO_LATE = 4;
-/** Nothing waits longer than this after the earliest sample, whatever the jitter is. */
+/** Nothing waits longer than this after the earliest sample, whatever the jitter is, */
 const DELAY_MS_MAX = 80;
+/** but for senders with longer intervals: what is shorter would move in fits and starts. */
+const DELAY_MS_MAX_SLOW = 110;
 
 /**
  * How long to wait before a sample is drawn, from how late the last ones came: as short as it can be
@@ -21,15 +23,15 @@ export class JitterBuffer {
   /** How late samples usually are. */
   usual_ms = 0;
 
-  /** `gap_ms`: from the sample before it, as far as that was motion. */
-  add(late_ms: number, gap_ms: number): void {
+  /** `gap_ms`: from the sample before it, as far as that was motion; `interval_ms`: of the sender, usually. */
+  add(late_ms: number, gap_ms: number, interval_ms: number): void {
     const at = this.#count++ % WINDOW;
     this.#late_ms[at] = late_ms;
     this.#needed_ms[at] = late_ms + gap_ms;
-    this.#measure();
+    this.#measure(Math.min(DELAY_MS_MAX_SLOW, Math.max(DELAY_MS_MAX, interval_ms)));
   }
 
-  #measure(): void {
+  #measure(longest_ms: number): void {
     const count = Math.min(this.#count, WINDOW);
     let sum = 0;
     let earliest = Infinity;
@@ -39,7 +41,7 @@ export class JitterBuffer {
       if (late < earliest) earliest = late;
     }
     this.usual_ms = sum / count;
-    this.delay_ms = Math.min(this.#needed(count), earliest + DELAY_MS_MAX);
+    this.delay_ms = Math.min(this.#needed(count), earliest + longest_ms);
   }
 
   /** The greatest need but for the few that are given up; of few samples none is. */

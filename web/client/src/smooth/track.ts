@@ -7,15 +7,20 @@ import type { Between } from "./smoother";
 const KEPT = 32;
 /** Old motion beyond this is skipped, not replayed. */
 const BEHIND_MS_MAX = 300;
-/** What is behind is made up for within about this time. */
+/** The head is brought to where it should be within about this time, */
 const CATCH_UP_MS = 65;
-/** A delay that grew is reached by drawing slower, never slower than this share of time. */
+/** and moves no slower and no faster than these shares of time. */
 const SLOWEST = 0.5;
+const FASTEST = 2.5;
+/** As much of the way to a sample that is overdue after a pause is drawn. */
+const OVERDUE_MS = 150;
 /** A sender that says nothing for this long, and for so many of its intervals, stood still. */
 const IDLE_MS = 150;
 const IDLE_INTERVALS = 2.5;
-/** Until a sender's interval is known. */
+/** Until a sender's interval is known; and what is believed of one. */
 const INTERVAL_MS = 33;
+const INTERVAL_MS_MIN = 8;
+const INTERVAL_MS_MAX = 250;
 /** A gap moves the estimate by this share of it, whatever the gap is: a median, which pauses do not move. */
 const INTERVAL_STEP = 1 / 16;
 /** Longer gaps are not waited for: a hand that hardly moves is not a network that is late. */
@@ -95,22 +100,24 @@ export class Track {
     const goal_ms = Math.min(now_ms - this.#jitter.delay_ms, newest_ms);
     const behind_ms = goal_ms - (this.#head_ms + passed_ms);
     const change_ms = behind_ms * (1 - Math.exp(-passed_ms / CATCH_UP_MS));
-    this.#head_ms += passed_ms + Math.max(change_ms, (SLOWEST - 1) * passed_ms);
+    this.#head_ms += Math.max(SLOWEST * passed_ms, Math.min(FASTEST * passed_ms, passed_ms + change_ms));
     this.#head_ms = Math.min(newest_ms, Math.max(this.#head_ms, newest_ms - BEHIND_MS_MAX));
   }
 
   #measure(late_ms: number, gap_ms: number, idle: boolean): void {
-    this.#jitter.add(late_ms, idle ? this.#interval_ms : Math.min(gap_ms, WAIT_INTERVALS * this.#interval_ms));
-    this.#interval_ms *= 1 + Math.sign(gap_ms - this.#interval_ms) * INTERVAL_STEP;
+    const usual_ms = this.#interval_ms;
+    this.#jitter.add(late_ms, idle ? usual_ms : Math.min(gap_ms, WAIT_INTERVALS * usual_ms), usual_ms);
+    const interval_ms = usual_ms * (1 + Math.sign(gap_ms - usual_ms) * INTERVAL_STEP);
+    this.#interval_ms = Math.max(INTERVAL_MS_MIN, Math.min(INTERVAL_MS_MAX, interval_ms));
   }
 
   /**
-   * It stood where it is, and now moves: from now until the sample is due. One that is overdue may be the
-   * first after a stall as well as after a pause, and is far away then: more of its way is drawn.
+   * It stood where it is, and now moves: from now until the sample is due, for one interval at least. One
+   * that is overdue may be the first after a stall as well as after a pause, and is far away then.
    */
   #wait(newest: Sampled, time_ms: number, gap_ms: number): void {
     const due_ms = this.#now_ms - this.#jitter.delay_ms;
-    const move_ms = due_ms > time_ms ? BEHIND_MS_MAX : Math.max(this.#interval_ms, time_ms - due_ms);
+    const move_ms = due_ms > time_ms ? OVERDUE_MS : Math.max(Math.min(OVERDUE_MS, this.#interval_ms), time_ms - due_ms);
     const from_ms = time_ms - Math.min(gap_ms, move_ms);
     this.#push(newest, from_ms, false);
     this.#head_ms = Math.max(this.#head_ms, Math.min(due_ms, from_ms));

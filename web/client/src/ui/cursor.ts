@@ -35,6 +35,8 @@ export class CursorView {
   #shift_px = 0;
   /** Where it was drawn last; `null` while it waits for a place. */
   place: Point | null = null;
+  /** The position that was drawn last, in the room. */
+  point: Point | null = null;
   /** Nothing is left to draw of what came. */
   settled = false;
 

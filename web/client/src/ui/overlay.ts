@@ -221,8 +221,12 @@ export class OverlayCore implements Overlay {
       this.#moveMine();
     }
     this.#sparks.draw(moved);
-    if (reducedMotion() && !moved && this.#waits(now_ms)) return false;
-    for (const [id, cursor] of this.#cursors) if (moved || !cursor.settled) this.#place(id, cursor, now_ms);
+    const waits = reducedMotion() && this.#waits(now_ms);
+    for (const [id, cursor] of this.#cursors) {
+      if (waits) moved && this.#again(id, cursor);
+      else if (moved || !cursor.settled) this.#place(id, cursor, now_ms);
+    }
+    if (waits) return false;
     return this.#smoother.moving(now_ms);
   };
 
@@ -243,6 +247,13 @@ export class OverlayCore implements Overlay {
     if (!between) return;
     const place = this.#between(between, id);
     cursor.settled = !between.moving && place !== null;
+    cursor.point = { x: between.to.x, y: between.to.y };
+    if (place) cursor.move(this.#layer.at(place), this.#layer.box);
+  }
+
+  /** Where it was, as the layout is now. */
+  #again(id: string, cursor: CursorView): void {
+    const place = cursor.point && this.#toWindow(cursor.point, id);
     if (place) cursor.move(this.#layer.at(place), this.#layer.box);
   }
 

@@ -32,11 +32,8 @@ export function pageSurface(document: Document): Surface {
   const window = document.defaultView;
   const width = page.clientWidth;
   const height = page.clientHeight;
-  // `zoom` on the root element scales the page's own lengths, but not where the pointer is.
-  const zoom = zoomOf(page);
-  const matrix = zoom === 1 ? IDENTITY : { ...IDENTITY, a: zoom, d: zoom };
   const clip = { left: 0, top: 0, width: window?.innerWidth ?? width, height: window?.innerHeight ?? height };
-  return surface(matrix, width, height, contentOf(page, width, height), clip);
+  return surface(IDENTITY, width, height, contentOf(page, width, height), clip);
 }
 
 /** An element; `null` where it is not drawn, or falls on a line. */
@@ -130,9 +127,4 @@ function transformOf(style: CSSStyleDeclaration): Matrix {
     matrix = multiply({ a, b, c, d, e: 0, f: 0 }, matrix);
   }
   return matrix;
-}
-
-function zoomOf(element: Element): number {
-  const { currentCSSZoom: zoom } = element as Element & { readonly currentCSSZoom?: number };
-  return typeof zoom === "number" && zoom > 0 ? zoom : 1;
 }
