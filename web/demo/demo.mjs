@@ -17,6 +17,8 @@ import { Way } from "./way.mjs";
 const BOTS_ADDED = 8;
 /** How long a button says that it did what it was asked. */
 const DONE_MS = 1600;
+/** How long the headline stands once somebody moves among others. */
+const MEETING_MS = 4000;
 
 const query = new URLSearchParams(location.search);
 const name = query.get("room") || "lobby";
@@ -46,10 +48,13 @@ const people = showPeople(room, (member) => following.toggle(member));
 /** Where the own pointer was last on the board itself, not on what floats over it. */
 function watchPointer() {
   let last = null;
+  /** Who moves and sees others move needs no headline. */
+  let meeting = 0;
   const note = (event) => {
     if (event.target instanceof Element && event.target.closest(".panel, button")) return;
     const { left, top } = board.getBoundingClientRect();
     last = { x: event.clientX - left, y: event.clientY - top };
+    if (room.others.length > 0) meeting ||= setTimeout(() => document.body.classList.add("met"), MEETING_MS);
   };
   board.addEventListener("pointermove", note, { passive: true });
   board.addEventListener("pointerdown", note, { passive: true });
@@ -139,7 +144,8 @@ const bots = new Bots({
   urls: async () => reachable(await listNodes()),
   area: () => {
     const { left, top } = board.getBoundingClientRect();
-    return { left: -left, top: 60 - top, width: innerWidth, height: Math.max(100, innerHeight - (narrow.matches ? 200 : 140)) };
+    const beside = narrow.matches ? 0 : $("people").offsetWidth;
+    return { left: -left, top: 60 - top, width: innerWidth - beside, height: Math.max(100, innerHeight - (narrow.matches ? 200 : 140)) };
   },
   changed: (count) => {
     $("stop-bots").hidden = count === 0;

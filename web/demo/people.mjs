@@ -53,6 +53,7 @@ export function showPeople(room, choose) {
       ? "Open this page in a second window, or from another node, and move in both. Or let some bots in."
       : "Everyone in this room sees it, whichever node they came in through.");
     $("alone").hidden = !alone;
+    if (others === 0) document.body.classList.remove("met");
   }
 
   function section(node, here, members) {
