@@ -43,7 +43,7 @@ export async function openDemo(browser, cluster, node, name, { room = "lobby", q
   await page.addInitScript((name) => {
     if (localStorage.getItem("cursormesh.name") === null) localStorage.setItem("cursormesh.name", name);
   }, name);
-  await page.goto(cluster.url(node, `/?room=${encodeURIComponent(room)}${query}`));
+  await page.goto(cluster.url(node, `/?room=${encodeURIComponent(room)}${query}`), { waitUntil: "commit" });
   await connected(page);
   return page;
 }
@@ -119,6 +119,35 @@ export function peopleByNode(page) {
 export function idOf(page) {
   return page.evaluate(() => [...document.querySelectorAll("#list [data-member]")].find((row) =>
     row.querySelector(".note").textContent === "you")?.dataset.member);
+}
+
+/** A page that speaks the tutorial's protocol, as every node serves it. */
+export async function openRaw(browser, cluster, node, { room = "lobby", ...options } = {}) {
+  const page = await newPage(browser, options);
+  await page.goto(cluster.url(node, `/tutorial?room=${encodeURIComponent(room)}`));
+  await eventually("the page is connected", async () => /^Connected/.test(await page.locator("#state").textContent()));
+  return page;
+}
+
+/** Marks a member's cursor and row on a page: a member that leaves and comes again gets others. */
+export async function mark(page, id) {
+  await page.evaluate((id) => {
+    window.marked = [
+      document.querySelector("[data-cursormesh=cursors]").shadowRoot.querySelector(`[data-member="${id}"]:not(.gone)`),
+      document.querySelector(`#list [data-member="${id}"]`),
+    ];
+    if (marked.includes(null)) throw new Error("the member is not shown");
+  }, id);
+}
+
+/** Whether what was marked is still there, and is all that there is of the member. */
+export function stillMarked(page, id) {
+  return page.evaluate((id) => {
+    const [cursor, row] = marked;
+    const glass = document.querySelector("[data-cursormesh=cursors]").shadowRoot;
+    return cursor.isConnected && row.isConnected && !cursor.classList.contains("gone") && glass.querySelectorAll(`[data-member="${id}"]`).length === 1
+      && document.querySelector("[data-cursormesh=avatars]").shadowRoot.querySelector(".item.gone") === null;
+  }, id);
 }
 
 /** The names beside the cursors that a page shows. */
