@@ -81,7 +81,7 @@ nodesMenu({
 });
 // A move is no failure: its wait is not needed.
 client.on("status", (status) => {
-  if (way.chosen !== null && status.state === "reconnecting" && status.attempt === 1 && status.retry_ms > 0) queueMicrotask(() => client.reconnect());
+  if (way.moving && status.state === "reconnecting" && status.attempt === 1 && status.retry_ms > 0) queueMicrotask(() => client.reconnect());
 });
 
 // ---- who one is, and where ----------------------------------------------------------------------

@@ -41,7 +41,10 @@ export function showStatus(client, room, way) {
       if (room.joined) $("notice").hidden = true;
       showFallback(status);
     } else if (status.state === "closed" && status.reason.why !== "done") {
-      explain(status);
+      explain();
+    } else if (status.state === "reconnecting" && status.retry_ms > 0 && !$("notice").hidden) {
+      // What is wrong may have changed.
+      explain();
     }
     showLatency();
   }
@@ -81,9 +84,9 @@ export function showStatus(client, room, way) {
   }
 
   /** Says what is wrong, once it is found out. */
-  async function explain(status) {
+  async function explain() {
     const answers = await answersAt(new URL("healthz", location.href));
-    if (room.status.state === "connected" || room.status !== status && room.status.state === "closed") return;
+    if (room.status.state === "connected") return;
     const why = whatIsWrong(room.status, answers, node);
     if ($("notice-title").textContent !== why.title) {
       setText($("notice-title"), why.title);
@@ -98,7 +101,7 @@ export function showStatus(client, room, way) {
 
   room.on("status", show);
   for (const name of ["ready", "recovered", "rebuilt"]) room.on(name, show);
-  client.on("lost", () => explain(room.status));
+  client.on("lost", explain);
   room.on("error", ({ code, message }) => refuse(code === "bad_room" ? "This room cannot be entered" : "The room says no", message));
   room.on("ended", ({ reason }) => refuse(reason === "kicked" ? "You were removed from this room" : "You left this room", "Load the page again to come back."));
   $("retry").addEventListener("click", () => client.reconnect());
@@ -157,7 +160,7 @@ function whatIsWrong(status, answers, node) {
   }
   return {
     title: "Something blocks the live connection",
-    text: `The page itself loads, but neither ${typeof WebSocket === "function" ? "WebSocket" : "WebSocket, which this browser does not have," } nor SockJS over HTTP gets through. Usually a proxy, a firewall or an extension on the way does not let them pass.`,
+    text: `The page itself loads, but neither ${typeof WebSocket === "function" ? "WebSocket" : "WebSocket, which this browser does not have,"} nor SockJS over HTTP gets through. Usually a proxy, a firewall or an extension on the way does not let them pass.`,
     advice: [
       `Turn off VPN, proxy or content-blocking extensions for ${location.host}, or try another browser.`,
       "Try another network, for example a phone's hotspot.",

@@ -12,8 +12,8 @@ export class Way {
   tried = "";
   /** The address that the visitor chose; `null` for none. */
   chosen = null;
-  /** Told when a choice was given up. */
-  onGivenUp = () => {};
+  /** It is on its way to the chosen node. */
+  moving = false;
   /** For `connect({ environment })`. */
   environment = { webSocket: (url, protocols) => this.#open(url, protocols) };
   #failures = 0;
@@ -22,6 +22,7 @@ export class Way {
   /** Leads the next connection to `url` and ends the one there is. */
   choose(url) {
     this.chosen = url;
+    this.moving = true;
     this.#failures = 0;
     for (const socket of this.#sockets) socket.close(GIVEN_UP, "moved");
   }
@@ -34,6 +35,7 @@ export class Way {
     let opened = false;
     socket.addEventListener("open", () => {
       opened = true;
+      this.moving = false;
       this.#failures = 0;
     });
     socket.addEventListener("close", () => {
@@ -42,7 +44,7 @@ export class Way {
       this.#failures += 1;
       if (this.#failures < FAILURES_MAX) return;
       this.chosen = null;
-      this.onGivenUp(to);
+      this.moving = false;
     });
     return socket;
   }

@@ -140,13 +140,18 @@ export async function mark(page, id) {
   }, id);
 }
 
-/** Whether what was marked is still there, and is all that there is of the member. */
-export function stillMarked(page, id) {
+/** What became of what was marked: `[]` where it is still there, and is all that there is of the member. */
+export function changed(page, id) {
   return page.evaluate((id) => {
     const [cursor, row] = marked;
     const glass = document.querySelector("[data-cursormesh=cursors]").shadowRoot;
-    return cursor.isConnected && row.isConnected && !cursor.classList.contains("gone") && glass.querySelectorAll(`[data-member="${id}"]`).length === 1
-      && document.querySelector("[data-cursormesh=avatars]").shadowRoot.querySelector(".item.gone") === null;
+    const faces = document.querySelector("[data-cursormesh=avatars]").shadowRoot;
+    return Object.entries({
+      "its cursor went": !cursor.isConnected || cursor.classList.contains("gone"),
+      "its row went": !row.isConnected,
+      "it has two cursors": glass.querySelectorAll(`[data-member="${id}"]`).length > 1,
+      "somebody's face went": faces.querySelector(".item.gone") !== null,
+    }).filter(([, is]) => is).map(([what]) => what);
   }, id);
 }
 
