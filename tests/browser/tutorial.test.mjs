@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { browser, cursorAt, cursors, openDemo, openTutorial, screenshot } from "./harness/browser.mjs";
+import { browser, cursorAt, cursors, openDemo, openRaw, openTutorial, screenshot } from "./harness/browser.mjs";
 import { withCluster } from "./harness/cluster.mjs";
 import { eventually } from "./harness/eventually.mjs";
 
@@ -42,11 +42,36 @@ test("it meets the nodes' own page, and a cursor that left is out of sight", { t
     await ada.mouse.move(500, 350);
     const { sender } = await cursorAt(tutorial, 500, 350);
     await eventually("a visitor without a name gets a short one", async () =>
-      (await ada.locator(".person .name").allTextContents()).includes(`Guest ${onDemo.sender.slice(0, 4)}`));
+      (await ada.locator("#list .name").allTextContents()).includes(`Guest ${onDemo.sender.slice(0, 4)}`));
     await screenshot(ada, "mixed-demo");
     await screenshot(tutorial, "mixed-tutorial");
 
     await ada.close();
-    await eventually("her cursor is out of sight", async () => !(sender in await cursors(tutorial)));
+    // A page that goes may come back: its member stays for 10 s.
+    await eventually("her cursor is out of sight", async () => !(sender in await cursors(tutorial)), { within_ms: 15_000 });
+  });
+});
+
+test("the node's own page for it does the same, in any room, and is one click from the demo", { timeout: 90_000 }, async (t) => {
+  await withCluster(async (cluster) => {
+    const chromium = await browser(t);
+    const room = "a room/über ☃";
+    const ada = await openDemo(chromium, cluster, "n1", "Ada", { room });
+    const raw = await openRaw(chromium, cluster, "n2", { room });
+    const elsewhere = await openRaw(chromium, cluster, "n3");
+    assert.equal(await ada.locator("#tutorial").getAttribute("href"), `tutorial?room=${encodeURIComponent(room)}`);
+    assert.equal(await raw.locator("#demo").getAttribute("href"), `./?room=${encodeURIComponent(room)}`);
+
+    await raw.mouse.move(444, 222);
+    const onDemo = await cursorAt(ada, 444, 222);
+    assert.deepEqual(await cursorAt(raw, 444, 222), onDemo);
+    await ada.mouse.move(500, 350);
+    await cursorAt(raw, 500, 350);
+    assert.deepEqual(await cursors(elsewhere), {});
+    await screenshot(raw, "tutorial-own");
+
+    await raw.close();
+    await eventually("its cursor is gone", async () => Object.keys(await cursors(ada)).length === 0);
+    for (const page of [ada, elsewhere]) assert.deepEqual(page.errors, []);
   });
 });

@@ -1,4 +1,5 @@
-//! What every node serves to browsers, built into the binary: the page at `/` and the client.
+//! What every node serves to browsers, built into the binary: the page at `/` with its files, the
+//! tutorial's page and the client.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
@@ -69,8 +70,52 @@ static CLIENT_UI: Asset = Asset {
     tag: LazyLock::new(|| tag(CLIENT_UI.body)),
 };
 
+/// The files of the page and the tutorial's page, and `demo`, which finds them.
+macro_rules! demo {
+    ($($name:ident $path:literal $file:literal $content_type:expr;)*) => {
+        $(static $name: Asset = Asset {
+            body: include_str!($file),
+            content_type: $content_type,
+            shared: false,
+            tag: LazyLock::new(|| tag($name.body)),
+        };)*
+
+        /// A file of the page, by the path it is served at.
+        fn demo(path: &str) -> Option<&'static Asset> {
+            match path {
+                $($path => Some(&$name),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+demo! {
+    TUTORIAL "/tutorial" "../demo/tutorial.html" "text/html; charset=utf-8";
+    DEMO_ICON "/demo/icon.svg" "../demo/icon.svg" "image/svg+xml";
+    DEMO_STYLE "/demo/demo.css" "../demo/demo.css" "text/css; charset=utf-8";
+    DEMO "/demo/demo.mjs" "../demo/demo.mjs" SCRIPT;
+    DEMO_BOTS "/demo/bots.mjs" "../demo/bots.mjs" SCRIPT;
+    DEMO_CHAT "/demo/chat.mjs" "../demo/chat.mjs" SCRIPT;
+    DEMO_EDGES "/demo/edges.mjs" "../demo/edges.mjs" SCRIPT;
+    DEMO_FOLLOWING "/demo/following.mjs" "../demo/following.mjs" SCRIPT;
+    DEMO_MAKE "/demo/make.mjs" "../demo/make.mjs" SCRIPT;
+    DEMO_NODES "/demo/nodes.mjs" "../demo/nodes.mjs" SCRIPT;
+    DEMO_PEOPLE "/demo/people.mjs" "../demo/people.mjs" SCRIPT;
+    DEMO_PERSON "/demo/person.mjs" "../demo/person.mjs" SCRIPT;
+    DEMO_REACTIONS "/demo/reactions.mjs" "../demo/reactions.mjs" SCRIPT;
+    DEMO_STATUS "/demo/status.mjs" "../demo/status.mjs" SCRIPT;
+    DEMO_WANDER "/demo/wander.mjs" "../demo/wander.mjs" SCRIPT;
+    DEMO_WAY "/demo/way.mjs" "../demo/way.mjs" SCRIPT;
+}
+
+/// A file beside the page at `/`, by the path it is served at.
+pub(crate) fn file(path: &str) -> Option<&'static Asset> {
+    client(path).or_else(|| demo(path))
+}
+
 /// A file of the client, by the path it is served at.
-pub(crate) fn client(path: &str) -> Option<&'static Asset> {
+fn client(path: &str) -> Option<&'static Asset> {
     match path {
         "/cursormesh.js" => Some(&CLIENT),
         "/cursormesh.mjs" => Some(&CLIENT_MODULE),

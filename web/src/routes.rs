@@ -64,9 +64,9 @@ pub(crate) fn routes(
         .and(request(&context))
         .map(|request: Request| request.file(&assets::PAGE));
     // One filter for all of them: each `or` below costs compile time.
-    let client = warp::path::full()
+    let files = warp::path::full()
         .and_then(|path: FullPath| async move {
-            assets::client(path.as_str()).ok_or_else(warp::reject::not_found)
+            assets::file(path.as_str()).ok_or_else(warp::reject::not_found)
         })
         .and(request(&context))
         .map(|asset: &'static assets::Asset, request: Request| request.file(asset));
@@ -157,7 +157,7 @@ pub(crate) fn routes(
         .unify()
         .or(api)
         .unify()
-        .or(client)
+        .or(files)
         .unify()
         .or(nothing)
         .unify()

@@ -1022,6 +1022,10 @@ async fn head_is_get_without_a_body() {
     let node = node().await;
     for path in [
         "/",
+        "/tutorial",
+        "/demo/demo.mjs",
+        "/demo/demo.css",
+        "/demo/icon.svg",
         "/cursormesh.js",
         "/cursormesh.mjs",
         "/cursormesh-sockjs.mjs",

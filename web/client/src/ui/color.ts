@@ -20,9 +20,14 @@ type Rgb = readonly [number, number, number];
 
 const known = new Map<number, Colors>();
 
+/** A hue in whole degrees, 0–359; what is no number is 0. */
+export function hueOf(hue: unknown): number {
+  return typeof hue === "number" && Number.isFinite(hue) ? ((Math.round(hue) % 360) + 360) % 360 : 0;
+}
+
 /** The colours of a hue in degrees; what is no number is 0. */
 export function colors(hue: unknown): Colors {
-  const whole = typeof hue === "number" && Number.isFinite(hue) ? ((Math.round(hue) % 360) + 360) % 360 : 0;
+  const whole = hueOf(hue);
   let found = known.get(whole);
   if (!found) known.set(whole, (found = choose(whole)));
   return found;

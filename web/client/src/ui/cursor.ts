@@ -1,6 +1,6 @@
 import type { Member } from "../api";
 import type { Point } from "./api";
-import { colors } from "./color";
+import { colors, hueOf } from "./color";
 import { element, setText, svg } from "./element";
 import type { Box } from "./matrix";
 import { ownOf } from "./own";
@@ -59,7 +59,7 @@ export class CursorView {
     const own = ownOf(member);
     const chat = shown(own.chat, CHAT_MAX);
     const name = this.labels && member.user.name ? nameOf(member.user, NAME_MAX) : "";
-    this.#arrow.setAttribute("fill", fill);
+    this.element.style.setProperty("--hue", String(hueOf(member.user.color)));
     this.element.style.setProperty("--fill", fill);
     this.element.style.setProperty("--ink", text);
     setText(this.#label, name);

@@ -16,7 +16,7 @@ export const LAYER = `${HOST}
 .cursor{will-change:transform;opacity:1;transition:opacity .18s linear}
 .cursor.waiting{visibility:hidden}
 .cursor.gone{opacity:0}
-.arrow{position:absolute;left:-3px;top:-3px;width:26px;height:28px;overflow:visible}
+.arrow{fill:var(--fill);position:absolute;left:-3px;top:-3px;width:26px;height:28px;overflow:visible}
 .text{position:absolute;left:15px;top:20px;display:flex;flex-direction:column;align-items:flex-start;gap:3px;width:max-content;max-width:260px}
 .flip .text{left:auto;right:-6px;align-items:flex-end}
 .lift .text{top:auto;bottom:8px}

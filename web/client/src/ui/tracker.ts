@@ -48,7 +48,8 @@ export class Tracker {
       (event) => (event as PointerEvent).pointerType !== "touch" && this.#gone(),
       { passive: true, signal: this.#stop.signal },
     );
-    on(window, "blur", () => this.#gone());
+    // Captured: elements that lose the focus tell the window, too.
+    on(window, "blur", (event) => event.target === window && this.#gone());
     on(document, "visibilitychange", () => document.visibilityState === "hidden" && this.#gone());
   }
 
