@@ -1,4 +1,5 @@
-//! What every node serves to browsers, built into the binary: the page at `/` and the client.
+//! What every node serves to browsers, built into the binary: the page at `/`, the client, and the
+//! page at `/dashboard`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
@@ -68,6 +69,43 @@ pub(crate) fn client(path: &str) -> Option<&'static Asset> {
         "/cursormesh.mjs" => Some(&CLIENT_MODULE),
         "/cursormesh-sockjs.mjs" => Some(&CLIENT_FALLBACK),
         "/cursormesh-nearest.mjs" => Some(&CLIENT_NEAREST),
+        _ => dashboard(path),
+    }
+}
+
+/// A file of `web/dashboard`, of that content type.
+macro_rules! dashboard_file {
+    ($file:literal, $content_type:expr) => {{
+        static FILE: Asset = Asset {
+            body: include_str!(concat!("../dashboard/", $file)),
+            content_type: $content_type,
+            shared: false,
+            tag: LazyLock::new(|| tag(FILE.body)),
+        };
+        Some(&FILE)
+    }};
+}
+
+/// A file of the page that shows the mesh, by the path it is served at.
+fn dashboard(path: &str) -> Option<&'static Asset> {
+    match path {
+        "/dashboard" => dashboard_file!("index.html", "text/html; charset=utf-8"),
+        "/dashboard/dashboard.css" => dashboard_file!("dashboard.css", "text/css; charset=utf-8"),
+        "/dashboard/icon.svg" => dashboard_file!("icon.svg", "image/svg+xml"),
+        "/dashboard/dashboard.mjs" => dashboard_file!("dashboard.mjs", SCRIPT),
+        "/dashboard/actions.mjs" => dashboard_file!("actions.mjs", SCRIPT),
+        "/dashboard/address.mjs" => dashboard_file!("address.mjs", SCRIPT),
+        "/dashboard/changes.mjs" => dashboard_file!("changes.mjs", SCRIPT),
+        "/dashboard/chosen.mjs" => dashboard_file!("chosen.mjs", SCRIPT),
+        "/dashboard/elements.mjs" => dashboard_file!("elements.mjs", SCRIPT),
+        "/dashboard/layout.mjs" => dashboard_file!("layout.mjs", SCRIPT),
+        "/dashboard/mesh.mjs" => dashboard_file!("mesh.mjs", SCRIPT),
+        "/dashboard/news.mjs" => dashboard_file!("news.mjs", SCRIPT),
+        "/dashboard/picture.mjs" => dashboard_file!("picture.mjs", SCRIPT),
+        "/dashboard/poll.mjs" => dashboard_file!("poll.mjs", SCRIPT),
+        "/dashboard/tables.mjs" => dashboard_file!("tables.mjs", SCRIPT),
+        "/dashboard/traffic.mjs" => dashboard_file!("traffic.mjs", SCRIPT),
+        "/dashboard/words.mjs" => dashboard_file!("words.mjs", SCRIPT),
         _ => None,
     }
 }
