@@ -36,6 +36,10 @@ const panel = new Chosen(act);
 const about = facts(byId("about"));
 const figures = facts(byId("totals"));
 
+function heard() {
+  return polling.views().map((view) => (framed ? { ...view, dev: false } : view));
+}
+
 function soon() {
   drawTimer ??= setTimeout(() => {
     drawTimer = null;
@@ -44,15 +48,18 @@ function soon() {
 }
 
 function update() {
-  const views = polling.views().map((view) => (framed ? { ...view, dev: false } : view));
+  const views = heard();
   home ??= views[0]?.node ?? null;
   const merged = merge(views, home);
   if (merged) {
     mesh = merged;
     polling.follow(mesh, home);
-    const noted = note(known, mesh);
-    known = noted.known;
-    log(noted.sentences);
+    // What is only now asked for the first time has not happened now.
+    if (known.nodes || polling.settled()) {
+      const noted = note(known, mesh);
+      known = noted.known;
+      log(noted.sentences);
+    }
   }
   drawState(merged !== null);
   if (mesh) draw(views);
@@ -131,7 +138,7 @@ function choose(part) {
   chosen = chosen === part ? null : part;
   write(byId("answer"), "");
   if (!mesh) return;
-  draw(polling.views().map((view) => (framed ? { ...view, dev: false } : view)));
+  draw(heard());
   if (chosen && byId("chosen-card").getBoundingClientRect().top > innerHeight) byId("chosen-card").scrollIntoView({ block: "nearest" });
 }
 

@@ -81,5 +81,5 @@ export function detourCurve(from, by, to) {
   });
   const text = ({ x, y }) => `${x.toFixed(1)} ${y.toFixed(1)}`;
   const half = (end) => Math.hypot(by.x - end.x, by.y - end.y);
-  return { path: `M${text(from)}Q${text(control)} ${text(to)}`, label: on(half(from) > half(to) ? 0.24 : 0.76) };
+  return { path: `M${text(from)}Q${text(control)} ${text(to)}`, label: on(half(from) > half(to) ? 0.3 : 0.7) };
 }

@@ -78,13 +78,19 @@ export class Picture {
     write(text, region);
   }
 
-  /** Beside the band, on its outer side. */
+  get #small() {
+    return this.#radius < NUMBERED_RADIUS_MIN;
+  }
+
+  /** Beside the band. */
   #regionLabel(name, angle) {
     const on = this.#onEllipse(angle);
-    const away = this.#radius + 18;
+    // The names of small nodes stand around the ring, so that the region's is inside it.
+    const away = this.#small ? -this.#radius - 34 : this.#radius + 18;
     const side = Math.cos(angle);
     const [x, y] = [on.x + away * side, on.y + away * Math.sin(angle) + 4];
     const half = 3.6 * name.length + 3;
+    if (this.#small) return { x, y, "data-anchor": null };
     const beyond = side > 0.35 ? x + 2 * half > this.#size.width : side < -0.35 && x - 2 * half < 0;
     // Where there is no room beside the band, the name is written over it.
     if (beyond) return { x: side > 0 ? this.#size.width - half : half, y, "data-anchor": null };
@@ -155,14 +161,20 @@ export class Picture {
     const radius = this.#radius;
     set(ring, { r: radius + 5 });
     set(body, { r: radius });
-    write(number, radius >= NUMBERED_RADIUS_MIN && node.state !== "down" ? String(node.members) : "");
+    write(number, !this.#small && node.state !== "down" ? String(node.members) : "");
+    write(name, node.node);
+    write(words, this.#small ? "" : note);
+    if (this.#small) {
+      const side = Math.cos(at.angle);
+      set(name, { x: (radius + 6) * side, y: (radius + 11) * Math.sin(at.angle) + 4, "data-anchor": side > 0.25 ? "start" : side < -0.25 ? "end" : null });
+      return;
+    }
+    set(name, { "data-anchor": null });
     const above = Math.sin(at.angle) < -0.1;
     const lines = note ? 2 : 1;
     const first = above ? -radius - 12 - 15 * (lines - 1) : radius + 20;
     set(name, { y: first });
     set(words, { y: first + 15 });
-    write(name, node.node);
-    write(words, note);
     this.#keepInside(name, at.x, -at.x);
     this.#keepInside(words, at.x, -at.x);
   }

@@ -47,6 +47,11 @@ class Source {
     return this.#failures > 0;
   }
 
+  /** Whether it is known if it answers. */
+  get settled() {
+    return this.silent || this.answered_at !== null;
+  }
+
   views(now) {
     if (this.silent) return [];
     const fresh = document.hidden ? EVERY_HIDDEN_MS + FRESH_MS : FRESH_MS;
@@ -123,6 +128,11 @@ export class Polling {
     const now = performance.now();
     const all = [this.#own, ...this.#others.values()].flatMap((source) => source.views(now));
     return [...new Map(all.reverse().map((view) => [view.node, view])).values()].reverse();
+  }
+
+  /** Whether everybody who can be asked has answered or failed to. */
+  settled() {
+    return [this.#own, ...this.#others.values()].every((source) => source.settled);
   }
 
   /** For how long the node that served the page has not answered; null if it does. */
