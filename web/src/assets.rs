@@ -1,5 +1,5 @@
-//! What every node serves to browsers, built into the binary: the page at `/` with its files, the
-//! tutorial's page and the client.
+//! What every node serves to browsers, built into the binary: the page at `/`, the tutorial's page, the
+//! page at `/dashboard`, and the client.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
@@ -20,108 +20,72 @@ pub(crate) struct Asset {
     tag: LazyLock<String>,
 }
 
+const PAGE: &str = "text/html; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+const ICON: &str = "image/svg+xml";
 
-/// The page.
-pub(crate) static PAGE: Asset = Asset {
-    body: include_str!("../demo/index.html"),
-    content_type: "text/html; charset=utf-8",
-    shared: false,
-    tag: LazyLock::new(|| tag(PAGE.body)),
-};
-
-/// The client, for a script tag.
-static CLIENT: Asset = Asset {
-    body: include_str!("../dist/cursormesh.js"),
-    content_type: SCRIPT,
-    shared: true,
-    tag: LazyLock::new(|| tag(CLIENT.body)),
-};
-
-/// The client, as a module.
-static CLIENT_MODULE: Asset = Asset {
-    body: include_str!("../dist/cursormesh.mjs"),
-    content_type: SCRIPT,
-    shared: true,
-    tag: LazyLock::new(|| tag(CLIENT_MODULE.body)),
-};
-
-/// The part of the client that is loaded only where WebSocket fails.
-static CLIENT_FALLBACK: Asset = Asset {
-    body: include_str!("../dist/cursormesh-sockjs.mjs"),
-    content_type: SCRIPT,
-    shared: true,
-    tag: LazyLock::new(|| tag(CLIENT_FALLBACK.body)),
-};
-
-/// The part of the client that finds the nearest node, loaded once it is connected.
-static CLIENT_NEAREST: Asset = Asset {
-    body: include_str!("../dist/cursormesh-nearest.mjs"),
-    content_type: SCRIPT,
-    shared: true,
-    tag: LazyLock::new(|| tag(CLIENT_NEAREST.body)),
-};
-
-/// The part of the client that draws, loaded where a page asks for it.
-static CLIENT_UI: Asset = Asset {
-    body: include_str!("../dist/cursormesh-ui.mjs"),
-    content_type: SCRIPT,
-    shared: true,
-    tag: LazyLock::new(|| tag(CLIENT_UI.body)),
-};
-
-/// The files of the page and the tutorial's page, and `demo`, which finds them.
-macro_rules! demo {
-    ($($name:ident $path:literal $file:literal $content_type:expr;)*) => {
-        $(static $name: Asset = Asset {
-            body: include_str!($file),
-            content_type: $content_type,
-            shared: false,
-            tag: LazyLock::new(|| tag($name.body)),
-        };)*
-
-        /// A file of the page, by the path it is served at.
-        fn demo(path: &str) -> Option<&'static Asset> {
-            match path {
-                $($path => Some(&$name),)*
-                _ => None,
-            }
-        }
+/// A file of this crate, of that content type; with `shared` for pages of any origin.
+macro_rules! asset {
+    ($file:literal, $content_type:expr) => {
+        asset!($file, $content_type, false)
     };
+    ($file:literal, $content_type:expr, shared) => {
+        asset!($file, $content_type, true)
+    };
+    ($file:literal, $content_type:expr, $shared:literal) => {{
+        static FILE: Asset = Asset {
+            body: include_str!(concat!("../", $file)),
+            content_type: $content_type,
+            shared: $shared,
+            tag: LazyLock::new(|| tag(FILE.body)),
+        };
+        Some(&FILE)
+    }};
 }
 
-demo! {
-    TUTORIAL "/tutorial" "../demo/tutorial.html" "text/html; charset=utf-8";
-    DEMO_ICON "/demo/icon.svg" "../demo/icon.svg" "image/svg+xml";
-    DEMO_STYLE "/demo/demo.css" "../demo/demo.css" "text/css; charset=utf-8";
-    DEMO "/demo/demo.mjs" "../demo/demo.mjs" SCRIPT;
-    DEMO_BOTS "/demo/bots.mjs" "../demo/bots.mjs" SCRIPT;
-    DEMO_CHAT "/demo/chat.mjs" "../demo/chat.mjs" SCRIPT;
-    DEMO_EDGES "/demo/edges.mjs" "../demo/edges.mjs" SCRIPT;
-    DEMO_FOLLOWING "/demo/following.mjs" "../demo/following.mjs" SCRIPT;
-    DEMO_MAKE "/demo/make.mjs" "../demo/make.mjs" SCRIPT;
-    DEMO_NODES "/demo/nodes.mjs" "../demo/nodes.mjs" SCRIPT;
-    DEMO_PEOPLE "/demo/people.mjs" "../demo/people.mjs" SCRIPT;
-    DEMO_PERSON "/demo/person.mjs" "../demo/person.mjs" SCRIPT;
-    DEMO_REACTIONS "/demo/reactions.mjs" "../demo/reactions.mjs" SCRIPT;
-    DEMO_STATUS "/demo/status.mjs" "../demo/status.mjs" SCRIPT;
-    DEMO_WANDER "/demo/wander.mjs" "../demo/wander.mjs" SCRIPT;
-    DEMO_WAY "/demo/way.mjs" "../demo/way.mjs" SCRIPT;
-}
-
-/// A file beside the page at `/`, by the path it is served at.
+/// A file, by the path it is served at.
 pub(crate) fn file(path: &str) -> Option<&'static Asset> {
-    client(path).or_else(|| demo(path))
-}
-
-/// A file of the client, by the path it is served at.
-fn client(path: &str) -> Option<&'static Asset> {
     match path {
-        "/cursormesh.js" => Some(&CLIENT),
-        "/cursormesh.mjs" => Some(&CLIENT_MODULE),
-        "/cursormesh-sockjs.mjs" => Some(&CLIENT_FALLBACK),
-        "/cursormesh-nearest.mjs" => Some(&CLIENT_NEAREST),
-        "/cursormesh-ui.mjs" => Some(&CLIENT_UI),
+        "/" => asset!("demo/index.html", PAGE),
+        "/tutorial" => asset!("demo/tutorial.html", PAGE),
+        "/dashboard" => asset!("dashboard/index.html", PAGE),
+        "/cursormesh.js" => asset!("dist/cursormesh.js", SCRIPT, shared),
+        "/cursormesh.mjs" => asset!("dist/cursormesh.mjs", SCRIPT, shared),
+        "/cursormesh-sockjs.mjs" => asset!("dist/cursormesh-sockjs.mjs", SCRIPT, shared),
+        "/cursormesh-nearest.mjs" => asset!("dist/cursormesh-nearest.mjs", SCRIPT, shared),
+        "/cursormesh-ui.mjs" => asset!("dist/cursormesh-ui.mjs", SCRIPT, shared),
+        "/demo/demo.css" => asset!("demo/demo.css", STYLE),
+        "/demo/icon.svg" => asset!("demo/icon.svg", ICON),
+        "/demo/demo.mjs" => asset!("demo/demo.mjs", SCRIPT),
+        "/demo/bots.mjs" => asset!("demo/bots.mjs", SCRIPT),
+        "/demo/chat.mjs" => asset!("demo/chat.mjs", SCRIPT),
+        "/demo/edges.mjs" => asset!("demo/edges.mjs", SCRIPT),
+        "/demo/following.mjs" => asset!("demo/following.mjs", SCRIPT),
+        "/demo/make.mjs" => asset!("demo/make.mjs", SCRIPT),
+        "/demo/nodes.mjs" => asset!("demo/nodes.mjs", SCRIPT),
+        "/demo/people.mjs" => asset!("demo/people.mjs", SCRIPT),
+        "/demo/person.mjs" => asset!("demo/person.mjs", SCRIPT),
+        "/demo/reactions.mjs" => asset!("demo/reactions.mjs", SCRIPT),
+        "/demo/status.mjs" => asset!("demo/status.mjs", SCRIPT),
+        "/demo/wander.mjs" => asset!("demo/wander.mjs", SCRIPT),
+        "/demo/way.mjs" => asset!("demo/way.mjs", SCRIPT),
+        "/dashboard/dashboard.css" => asset!("dashboard/dashboard.css", STYLE),
+        "/dashboard/icon.svg" => asset!("dashboard/icon.svg", ICON),
+        "/dashboard/dashboard.mjs" => asset!("dashboard/dashboard.mjs", SCRIPT),
+        "/dashboard/actions.mjs" => asset!("dashboard/actions.mjs", SCRIPT),
+        "/dashboard/address.mjs" => asset!("dashboard/address.mjs", SCRIPT),
+        "/dashboard/changes.mjs" => asset!("dashboard/changes.mjs", SCRIPT),
+        "/dashboard/chosen.mjs" => asset!("dashboard/chosen.mjs", SCRIPT),
+        "/dashboard/elements.mjs" => asset!("dashboard/elements.mjs", SCRIPT),
+        "/dashboard/layout.mjs" => asset!("dashboard/layout.mjs", SCRIPT),
+        "/dashboard/mesh.mjs" => asset!("dashboard/mesh.mjs", SCRIPT),
+        "/dashboard/news.mjs" => asset!("dashboard/news.mjs", SCRIPT),
+        "/dashboard/picture.mjs" => asset!("dashboard/picture.mjs", SCRIPT),
+        "/dashboard/poll.mjs" => asset!("dashboard/poll.mjs", SCRIPT),
+        "/dashboard/tables.mjs" => asset!("dashboard/tables.mjs", SCRIPT),
+        "/dashboard/traffic.mjs" => asset!("dashboard/traffic.mjs", SCRIPT),
+        "/dashboard/words.mjs" => asset!("dashboard/words.mjs", SCRIPT),
         _ => None,
     }
 }

@@ -60,9 +60,6 @@ const ROOM_BYTES_MAX: usize = 200;
 pub(crate) fn routes(
     context: Context,
 ) -> impl Filter<Extract = (Reply,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let page = warp::path::end()
-        .and(request(&context))
-        .map(|request: Request| request.file(&assets::PAGE));
     // One filter for all of them: each `or` below costs compile time.
     let files = warp::path::full()
         .and_then(|path: FullPath| async move {
@@ -131,7 +128,8 @@ pub(crate) fn routes(
     let nothing =
         warp::any().map(|| text(StatusCode::NOT_FOUND, "There is nothing at this address.\n"));
 
-    page.or(sockjs)
+    files
+        .or(sockjs)
         .unify()
         .or(websocket)
         .unify()
@@ -156,8 +154,6 @@ pub(crate) fn routes(
         .or(lever)
         .unify()
         .or(api)
-        .unify()
-        .or(files)
         .unify()
         .or(nothing)
         .unify()

@@ -27,10 +27,11 @@ for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.e
 /**
  * Runs `scenario` against a started cluster; a failure comes with the end of every node's log. `web`
  * holds keys of the configuration's table of that name; with `links` there is a wire to each node that
- * can be pulled out, and the cluster tells clients to come that way. `regions` says where nodes are.
+ * can be pulled out, and the cluster tells clients to come that way. `regions` says where nodes are;
+ * `args` are more of every node's command line.
  */
-export async function withCluster(scenario, { web = {}, links = false, regions = {} } = {}) {
-  const cluster = await Cluster.prepare(["n1", "n2", "n3"], web, links, regions);
+export async function withCluster(scenario, { web = {}, links = false, regions = {}, args = [] } = {}) {
+  const cluster = await Cluster.prepare(["n1", "n2", "n3"], web, links, regions, args);
   try {
     await Promise.all(cluster.names.map((name) => cluster.start(name)));
     await cluster.whole();
@@ -133,12 +134,14 @@ class LoneNode {
 
 class Cluster {
   #folder;
+  #args;
   #nodes = new Map();
 
   /** Chooses ports and writes the configuration; starts nothing. */
-  static async prepare(names, settings, links, regions) {
+  static async prepare(names, settings, links, regions, args) {
     assert.ok(existsSync(BINARY), `${BINARY} is missing: run \`cargo build --workspace\`, or name another in CURSORMESH_BIN`);
     const cluster = new Cluster();
+    cluster.#args = args;
     cluster.#folder = mkdtempSync(path.join(os.tmpdir(), "cursormesh-browser-"));
     let config = 'cluster = "browser-tests"\n\n[web]\n';
     for (const [key, value] of Object.entries(settings)) config += `${key} = ${value}\n`;
@@ -180,7 +183,7 @@ class Cluster {
   /** Starts a node and waits until it takes clients. */
   async start(name) {
     const node = this.#nodes.get(name);
-    node.child = launch(["serve", "--config", this.#config, "--node", name], node.log);
+    node.child = launch(["serve", "--config", this.#config, "--node", name, ...this.#args], node.log);
     await ready(name, node.child, this.url(name, "/readyz"));
   }
 

@@ -1,0 +1,310 @@
+// The mesh as a picture. Everything in it is also in the tables; it is one stop for the Tab key, in
+// which the arrow keys go from one part to the next.
+
+import { Keyed, set, svg, write } from "./elements.mjs";
+import { arrange, detourCurve } from "./layout.mjs";
+import { bothWays, count, linkName, linkState, milliseconds, nodeNote, nodeState, percent, rate } from "./words.mjs";
+
+/** Up to this many nodes every link carries its RTT. */
+const LABELLED_NODES_MAX = 4;
+/** Up to this many nodes traffic is shown as it moves, and detours are named in the picture. */
+const BUSY_NODES_MAX = 12;
+/** From this radius on there is room for a number in a node. */
+const NUMBERED_RADIUS_MIN = 13;
+
+export class Picture {
+  #root;
+  #layers = {};
+  #regions;
+  #links;
+  #labels;
+  #detours;
+  #nodes;
+  #choose;
+  #current = null;
+  #mesh = null;
+  #at = new Map();
+  #size = { width: 0, height: 0 };
+  #radius = 0;
+
+  /** Draws into `parent`; `choose` gets "node:NAME" or "link:KEY". */
+  constructor(parent, choose) {
+    this.#choose = choose;
+    this.#root = svg("svg", { role: "toolbar", "aria-label": "Nodes and links of the mesh; arrow keys go from one to the next" });
+    for (const name of ["regions", "links", "detours", "labels", "nodes", "tip"]) {
+      this.#layers[name] = svg("g", { class: name });
+      this.#root.append(this.#layers[name]);
+    }
+    for (const name of ["regions", "detours", "labels", "tip"]) this.#layers[name].setAttribute("aria-hidden", "true");
+    parent.append(this.#root);
+    this.#regions = new Keyed(this.#layers.regions, () => svg("g", {}, svg("path"), svg("text")), (...both) => this.#drawRegion(...both));
+    this.#links = new Keyed(this.#layers.links, makeLink, (...both) => this.#drawLink(...both));
+    this.#labels = new Keyed(this.#layers.labels, () => svg("text"), (...both) => this.#drawLabel(...both));
+    this.#detours = new Keyed(this.#layers.detours, () => svg("g", { class: "detour" }, svg("path"), svg("text")), (...both) => this.#drawDetour(...both));
+    this.#nodes = new Keyed(this.#layers.nodes, makeNode, (...both) => this.#drawNode(...both));
+    this.#listen();
+  }
+
+  draw(mesh, places, size, chosen) {
+    this.#mesh = mesh;
+    this.#size = size;
+    const { radius, center, at, regions } = arrange(places, size);
+    this.#radius = radius;
+    this.#at = at;
+    this.center = center;
+    set(this.#root, {
+      viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height,
+      class: mesh.nodes.length > BUSY_NODES_MAX ? "many" : "few",
+    });
+    const tab = this.#parts().includes(this.#current) ? this.#current : this.#parts()[0];
+    this.#current = tab;
+    this.chosen = chosen;
+    this.#regions.draw(regions.map((region, index) => ({ ...region, index })), ({ region }) => region);
+    this.#links.draw(mesh.links.filter(({ state }) => state !== "unknown"), ({ key }) => key);
+    this.#detours.draw(detourPairs(mesh), ({ key }) => key);
+    this.#labels.draw(mesh.links.filter((link) => this.#label(link)), ({ key }) => key);
+    this.#nodes.draw(mesh.nodes, ({ node }) => node);
+    this.#drawTip();
+  }
+
+  // ---- parts ----------------------------------------------------------------------------------
+
+  #drawRegion(element, { region, path, from, to, index }) {
+    const [band, text] = element.children;
+    set(element, { "data-hue": index % 6 });
+    set(band, { d: path, "stroke-width": 2 * this.#radius + 18 });
+    const middle = (from + to) / 2;
+    set(text, this.#regionLabel(region, middle));
+    write(text, region);
+  }
+
+  get #small() {
+    return this.#radius < NUMBERED_RADIUS_MIN;
+  }
+
+  /** Beside the band. */
+  #regionLabel(name, angle) {
+    const on = this.#onEllipse(angle);
+    // The names of small nodes stand around the ring, so that the region's is inside it.
+    const away = this.#small ? -this.#radius - 34 : this.#radius + 18;
+    const side = Math.cos(angle);
+    const [x, y] = [on.x + away * side, on.y + away * Math.sin(angle) + 4];
+    const half = 3.6 * name.length + 3;
+    if (this.#small) return { x, y, "data-anchor": null };
+    const beyond = side > 0.35 ? x + 2 * half > this.#size.width : side < -0.35 && x - 2 * half < 0;
+    // Where there is no room beside the band, the name is written over it.
+    if (beyond) return { x: side > 0 ? this.#size.width - half : half, y, "data-anchor": null };
+    return { x, y, "data-anchor": side > 0.35 ? "start" : side < -0.35 ? "end" : null };
+  }
+
+  #onEllipse(angle) {
+    const some = [...this.#at.values()];
+    const wide = some.find(({ angle }) => Math.abs(Math.cos(angle)) > 0.1);
+    const high = some.find(({ angle }) => Math.abs(Math.sin(angle)) > 0.1);
+    const reach_x = wide ? (wide.x - this.center.x) / Math.cos(wide.angle) : 0;
+    const reach_y = high ? (high.y - this.center.y) / Math.sin(high.angle) : 0;
+    return { x: this.center.x + reach_x * Math.cos(angle), y: this.center.y + reach_y * Math.sin(angle) };
+  }
+
+  #drawLink(element, link) {
+    const [a, b] = [this.#at.get(link.a), this.#at.get(link.b)];
+    const d = `M${a.x.toFixed(1)} ${a.y.toFixed(1)}L${b.x.toFixed(1)} ${b.y.toFixed(1)}`;
+    const id = `link:${link.key}`;
+    set(element, {
+      "data-part": id, "data-state": link.state, "aria-pressed": String(this.chosen === id),
+      "aria-label": `Link ${linkName(link.a, link.b)}: ${linkWords(link)}`, tabindex: this.#current === id ? 0 : -1,
+    });
+    const [hit, line, dots] = element.children;
+    set(hit, { d });
+    const busy = Math.max(link.rate_forward ?? 0, link.rate_back ?? 0);
+    set(line, { d, "stroke-width": link.state === "up" ? thickness(busy, this.#mesh.nodes.length) : null });
+    const moving = link.state === "up" && busy > 0 && this.#mesh.nodes.length <= BUSY_NODES_MAX;
+    const backwards = (link.rate_back ?? 0) > (link.rate_forward ?? 0);
+    set(dots, { d, class: `dots pace-${moving ? pace(busy) : 0}${backwards ? " backwards" : ""}` });
+  }
+
+  #label(link) {
+    const few = this.#mesh.nodes.length <= LABELLED_NODES_MAX;
+    if (link.state === "up") return few && link.rtt_ms !== null ? milliseconds(link.rtt_ms) : "";
+    return this.#mesh.nodes.length <= BUSY_NODES_MAX && link.state !== "unknown" ? link.state : "";
+  }
+
+  #drawLabel(element, link) {
+    const [a, b] = [this.#at.get(link.a), this.#at.get(link.b)];
+    // Not in the middle, where the diagonals of a ring all meet.
+    const share = this.#mesh.nodes.length <= LABELLED_NODES_MAX ? 0.5 : 0.4;
+    set(element, { class: `label ${link.state}`, x: a.x + (b.x - a.x) * share, y: a.y + (b.y - a.y) * share + 4 });
+    write(element, this.#label(link));
+  }
+
+  #drawDetour(element, { from, to, by, mutual }) {
+    const { path, label } = detourCurve(this.#at.get(from), this.#at.get(by), this.#at.get(to));
+    const [curve, text] = element.children;
+    set(element, { "data-from": from, "data-to": to, "data-by": by });
+    set(curve, { d: path, class: mutual ? "mutual" : "one-way" });
+    set(text, { x: label.x, y: label.y });
+    write(text, this.#mesh.nodes.length <= BUSY_NODES_MAX ? `${from} ${mutual ? "↔" : "→"} ${to} by way of ${by}` : "");
+    this.#keepInside(text, label.x);
+  }
+
+  #drawNode(element, node) {
+    const at = this.#at.get(node.node);
+    const id = `node:${node.node}`;
+    const note = nodeNote(node);
+    set(element, {
+      "data-part": id, "data-state": node.state, "data-hidden": node.hidden || null, "data-home": node.home || null,
+      "data-answers": node.answers || null, transform: `translate(${at.x.toFixed(1)} ${at.y.toFixed(1)})`,
+      "aria-pressed": String(this.chosen === id), tabindex: this.#current === id ? 0 : -1,
+      "aria-label": `Node ${node.node}: ${nodeWords(node)}`,
+    });
+    const [ring, body, number, name, words] = element.children;
+    const radius = this.#radius;
+    set(ring, { r: radius + 5 });
+    set(body, { r: radius });
+    write(number, !this.#small && node.state !== "down" ? String(node.members) : "");
+    write(name, node.node);
+    write(words, this.#small ? "" : note);
+    if (this.#small) {
+      const side = Math.cos(at.angle);
+      set(name, { x: (radius + 6) * side, y: (radius + 11) * Math.sin(at.angle) + 4, "data-anchor": side > 0.25 ? "start" : side < -0.25 ? "end" : null });
+      return;
+    }
+    set(name, { "data-anchor": null });
+    const above = Math.sin(at.angle) < -0.1;
+    const lines = note ? 2 : 1;
+    const first = above ? -radius - 12 - 15 * (lines - 1) : radius + 20;
+    set(name, { y: first });
+    set(words, { y: first + 15 });
+    this.#keepInside(name, at.x, -at.x);
+    this.#keepInside(words, at.x, -at.x);
+  }
+
+  /** Moves a centered text so that it does not leave the picture. */
+  #keepInside(text, center, shift = 0) {
+    const half = 3.8 * text.textContent.length + 4;
+    const x = Math.min(Math.max(center, half), Math.max(this.#size.width - half, half));
+    set(text, { x: (x + shift).toFixed(1) });
+  }
+
+  // ---- what the pointer or the keyboard is on -------------------------------------------------
+
+  #parts() {
+    if (!this.#mesh) return [];
+    return [
+      ...[...this.#at.keys()].filter((name) => this.#mesh.nodes.some(({ node }) => node === name)).map((name) => `node:${name}`),
+      ...this.#mesh.links.filter(({ state }) => state !== "unknown").map(({ key }) => `link:${key}`),
+    ];
+  }
+
+  #element(part) {
+    return part.startsWith("node:") ? this.#nodes.get(part.slice(5)) : this.#links.get(part.slice(5));
+  }
+
+  #listen() {
+    const partOf = (event) => event.target.closest?.("[data-part]")?.getAttribute("data-part") ?? null;
+    this.#root.addEventListener("click", (event) => { const part = partOf(event); if (part) this.#choose(part); });
+    this.#root.addEventListener("pointerover", (event) => this.#point(partOf(event)));
+    this.#root.addEventListener("pointerleave", () => this.#point(null));
+    this.#root.addEventListener("focusin", (event) => { this.#go(partOf(event), false); this.#point(partOf(event)); });
+    this.#root.addEventListener("focusout", () => this.#point(null));
+    this.#root.addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  #key(event) {
+    const parts = this.#parts();
+    const index = parts.indexOf(this.#current);
+    const to = { ArrowRight: index + 1, ArrowDown: index + 1, ArrowLeft: index - 1, ArrowUp: index - 1, Home: 0, End: -1 }[event.key];
+    if (to !== undefined) this.#go(parts.at(to % parts.length), true);
+    else if (event.key === "Enter" || event.key === " ") this.#choose(this.#current);
+    else if (event.key === "Escape") this.#point(null);
+    else return;
+    event.preventDefault();
+  }
+
+  #go(part, focus) {
+    if (!part || !this.#element(part)) return;
+    const last = this.#current && this.#element(this.#current);
+    if (last) set(last, { tabindex: -1 });
+    this.#current = part;
+    set(this.#element(part), { tabindex: 0 });
+    if (focus) this.#element(part).focus();
+  }
+
+  #point(part) {
+    this.pointed = part;
+    this.#drawTip();
+  }
+
+  #drawTip() {
+    const tip = this.#layers.tip;
+    const [at, lines] = this.#tipText();
+    if (!at) {
+      tip.replaceChildren();
+      return;
+    }
+    if (!tip.firstChild) tip.append(svg("rect", { rx: 7 }), svg("text"), svg("text"));
+    const [box, ...texts] = tip.children;
+    const width = 7 * Math.max(...lines.map(({ length }) => length)) + 20;
+    const x = Math.min(Math.max(at.x - width / 2, 2), Math.max(this.#size.width - width - 2, 2));
+    const y = Math.min(Math.max(at.y - 56, 2), this.#size.height - 46);
+    set(box, { x, y, width, height: 44 });
+    for (const [index, text] of texts.entries()) {
+      set(text, { x: x + 10, y: y + 18 + 17 * index });
+      write(text, lines[index]);
+    }
+  }
+
+  #tipText() {
+    const part = this.pointed;
+    const node = part?.startsWith("node:") && this.#mesh.nodes.find(({ node }) => `node:${node}` === part);
+    const link = part?.startsWith("link:") && this.#mesh.links.find(({ key }) => `link:${key}` === part);
+    if (node) {
+      const at = this.#at.get(node.node);
+      return [{ x: at.x, y: at.y - this.#radius }, [`${node.node}${node.region ? `, ${node.region}` : ""}: ${nodeState(node)}`, `${count(node.members, "member")}, ${count(node.rooms, "room")}`]];
+    }
+    if (link) {
+      const [a, b] = [this.#at.get(link.a), this.#at.get(link.b)];
+      const figures = link.state === "up"
+        ? `${milliseconds(link.rtt_ms)}, loss ${bothWays(link.loss_forward, link.loss_back, percent)}, ${bothWays(link.rate_forward, link.rate_back, rate)}` : "";
+      return [{ x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 }, [`${linkName(link.a, link.b)}: ${linkState(link)}`, figures]];
+    }
+    return [null, []];
+  }
+}
+
+function makeLink() {
+  return svg("g", { class: "link", role: "button" }, svg("path", { class: "hit" }), svg("path", { class: "line" }), svg("path", { class: "dots" }));
+}
+
+function makeNode() {
+  return svg("g", { class: "node", role: "button" },
+    svg("circle", { class: "ring" }), svg("circle", { class: "body" }),
+    svg("text", { class: "members", y: 5 }), svg("text", { class: "name" }), svg("text", { class: "note" }));
+}
+
+/** Rounded, so that a reader is not told of every little change. */
+function linkWords(link) {
+  return link.state === "up" && link.rtt_ms !== null ? `up, about ${Math.max(1, Math.round(link.rtt_ms))} ms` : linkState(link);
+}
+
+const nodeWords = (node) => `${nodeState(node)}; ${count(node.members, "member")}`;
+
+/** The detours, those that are each other's way back as one. */
+function detourPairs(mesh) {
+  const pairs = new Map();
+  for (const { from, to, by } of mesh.detours) {
+    if (!mesh.nodes.some(({ node }) => node === by)) continue;
+    const back = pairs.get(`${to}|${from}|${by}`);
+    if (back) back.mutual = true;
+    else pairs.set(`${from}|${to}|${by}`, { key: `${from}|${to}|${by}`, from, to, by, mutual: false });
+  }
+  return [...pairs.values()];
+}
+
+/** Ten times the traffic, one step more. */
+function thickness(bytes_per_second, nodes) {
+  const steps = Math.min(Math.log10(1 + bytes_per_second / 100), 4);
+  return (nodes > BUSY_NODES_MAX ? 0.5 + 0.3 * steps : nodes > LABELLED_NODES_MAX ? 0.8 + 0.6 * steps : 1.4 + 1.1 * steps).toFixed(1);
+}
+
+const pace = (bytes_per_second) => Math.min(4, 1 + Math.floor(Math.log10(1 + bytes_per_second / 300)));
