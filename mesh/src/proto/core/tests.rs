@@ -14,6 +14,7 @@ use super::super::wire::{Delta, Frame, Hello, OwnerId, VERSION, Versions};
 use super::{Config, Core, GRACE, SNAPSHOT_PART_BYTES};
 
 mod hostile;
+mod region;
 mod versions;
 
 const MS: Duration = Duration::from_millis(1);
