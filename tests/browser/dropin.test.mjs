@@ -37,7 +37,7 @@ async function point(page, other, selector) {
   await cursorAt(other, there.x, there.y, 1.5);
 }
 
-test("one tag draws cursors and faces, the same place on every screen", { timeout: 90_000 }, (t) => withNode(async (node) => {
+test("one tag draws cursors and faces, the same place on every screen", { timeout: 150_000 }, (t) => withNode(async (node) => {
   const at = await site(t, node, { "/": styled() });
   const one = await browser(t);
   const desk = await open(one, at("/"), { viewport: { width: 1300, height: 800 } });
@@ -61,7 +61,7 @@ test("one tag draws cursors and faces, the same place on every screen", { timeou
   noErrors(desk, phone);
 }));
 
-test("what its attributes say", { timeout: 60_000 }, (t) => withNode(async (node) => {
+test("what its attributes say", { timeout: 120_000 }, (t) => withNode(async (node) => {
   const at = await site(t, node, {
     "/named": page(`data-room="lobby" data-name="Ada" data-color="217" data-user="u-ada" data-avatars="top-left" data-labels="off" data-announce="off" data-token="abc"`),
     "/bare": page(`data-room="lobby" data-name="Ben" data-avatars="off" data-color="no"`),
@@ -90,7 +90,7 @@ test("what its attributes say", { timeout: 60_000 }, (t) => withNode(async (node
   noErrors(ada, ben, auto);
 }));
 
-test("a page with a strict policy", { timeout: 60_000 }, (t) => withNode(async (node) => {
+test("a page with a strict policy", { timeout: 120_000 }, (t) => withNode(async (node) => {
   const headers = { "content-security-policy": "default-src 'none'; script-src NODE; connect-src NODE ws:; require-trusted-types-for 'script'; img-src data:" };
   const at = await site(t, node, { "/": { html: page(), headers } });
   const one = await browser(t);
@@ -106,7 +106,7 @@ test("a page with a strict policy", { timeout: 60_000 }, (t) => withNode(async (
   noErrors(ada, ben);
 }));
 
-test("in frames, also one that may store nothing", { timeout: 60_000 }, (t) => withNode(async (node) => {
+test("in frames, also one that may store nothing", { timeout: 120_000 }, (t) => withNode(async (node) => {
   const at = await site(t, node, {
     "/inner": page(`data-room="frames"`),
     "/outer": `<!doctype html><html lang="en"><title>Frames</title><link rel="icon" href="data:,"><iframe id="one" title="One" src="/inner" width="500" height="400"></iframe>

@@ -8,10 +8,10 @@ const KEPT = 32;
 /** Old motion beyond this is skipped, not replayed. */
 const BEHIND_MS_MAX = 300;
 /** The head is brought to where it should be within about this time, */
-const CATCH_UP_MS = 65;
+const CATCH_UP_MS = 80;
 /** and moves no slower and no faster than these shares of time. */
 const SLOWEST = 0.5;
-const FASTEST = 2.5;
+const FASTEST = 2;
 /** As much of the way to a sample that is overdue after a pause is drawn. */
 const OVERDUE_MS = 150;
 /** A sender that says nothing for this long, and for so many of its intervals, stood still. */

@@ -17,6 +17,8 @@ export class Layer {
   readonly #page: boolean;
   /** From the window's pixels to the layer's own: the root element may be scaled or moved itself. */
   #inverse: Matrix = IDENTITY;
+  /** What the container is in, of what stands above the page. */
+  #top: Element | null = null;
   #box: Box = { left: 0, top: 0, width: 0, height: 0 };
 
   constructor(private readonly container: Element) {
@@ -30,7 +32,10 @@ export class Layer {
 
   /** Puts it in the page; again after the page was replaced (`document.write`, some routers). */
   attach(): void {
-    if (!this.#host.isConnected) document.documentElement.append(this.#host);
+    if (!this.#host.isConnected) {
+      document.documentElement.append(this.#host);
+      this.#top = null;
+    }
     this.#raise();
   }
 
@@ -97,7 +102,8 @@ export class Layer {
   #raise(): void {
     const top = topmost(this.container);
     const host = this.#host;
-    if (typeof host.showPopover !== "function") return;
+    if (top === this.#top || typeof host.showPopover !== "function") return;
+    this.#top = top;
     try {
       if (host.matches(":popover-open")) host.hidePopover();
       if (!top) return host.removeAttribute("popover");

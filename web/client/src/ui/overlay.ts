@@ -9,15 +9,15 @@ import { sleep, wake } from "./frames";
 import { Layer } from "./layer";
 import { onEnd, ownOf } from "./own";
 import { Plane } from "./plane";
-import { Names, isNowhere } from "./slots";
+import { Names, decode, isNowhere } from "./slots";
 import { REACTION, Sparks } from "./sparks";
 import { Tracker } from "./tracker";
 import { watchLayout } from "./watch";
 
 /** More would be told apart by nobody, and cost every frame. */
 const CURSORS_MAX = 500;
-/** A cursor that goes fades, in this time. */
-const FADE_MS = 200;
+/** A cursor that goes fades, in less than this; a finger's ripple takes that long. */
+const FADE_MS = 600;
 /** For people who want little motion cursors step from place to place, this often. */
 const STEP_MS = 250;
 /** From one sample to the next: farther is a jump. */
@@ -195,8 +195,10 @@ export class OverlayCore implements Overlay {
   }
 
   #gone(id: string): void {
-    this.#smoother.remove(id);
     const cursor = this.#cursors.get(id);
+    // A tap that came and went within a frame is still seen.
+    if (cursor && !cursor.place) this.#place(id, cursor, performance.now());
+    this.#smoother.remove(id);
     if (!cursor) return;
     this.#cursors.delete(id);
     cursor.element.classList.add("gone");
@@ -249,6 +251,13 @@ export class OverlayCore implements Overlay {
     cursor.settled = !between.moving && place !== null;
     cursor.point = { x: between.to.x, y: between.to.y };
     if (place) cursor.move(this.#layer.at(place), this.#layer.box);
+    else if (!this.#held(between.to, id)) cursor.wait();
+  }
+
+  /** Its anchor will be named in a moment: until then it stays where it is. */
+  #held(point: Point, id: string): boolean {
+    const slot = this.plane.anchors ? decode(point)?.slot : undefined;
+    return slot !== undefined && slot > 0 && this.#names.of(id, slot) === undefined;
   }
 
   /** Where it was, as the layout is now. */

@@ -32,6 +32,7 @@ export const LAYER = `${HOST}
 .ring::before{content:"";position:absolute;inset:0;border-radius:50%;background:currentColor;opacity:.28}
 .ring::after{content:"";position:absolute;inset:-2.5px;border-radius:50%;border:3px solid;animation:ripple .6s ease-out both}
 .touch .ring{display:block}
+.touch.gone{transition-duration:.55s}
 .touch .arrow{display:none}
 .touch .text{left:22px}
 .touch.flip .text{right:22px}
