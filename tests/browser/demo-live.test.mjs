@@ -108,7 +108,10 @@ test("bots keep somebody company who is alone, on all nodes, until they are sent
       assert.equal(bots(people).length, 8);
       return Object.values(people).every((names) => names.some((name) => name.endsWith(" bot"))) && Object.keys(people).length === 3;
     }, { within_ms: 30_000 });
-    const from = await cursors(watcher);
+    const from = await eventually("all of them point at something", async () => {
+      const now = await cursors(watcher);
+      return Object.keys(now).length === 8 && now;
+    }, { within_ms: 20_000 });
     await eventually("all of them move", async () => {
       const now = await cursors(watcher);
       return Object.keys(now).length === 8 && Object.entries(now).every(([id, { x, y }]) => from[id] && (from[id].x !== x || from[id].y !== y));
@@ -121,7 +124,7 @@ test("bots keep somebody company who is alone, on all nodes, until they are sent
 
     await ada.locator("#people").getByRole("button", { name: "Add 8 bots" }).click();
     await eventually("eight others came", async () => bots(await peopleByNode(watcher)).length === 8, { within_ms: 30_000 });
-    await ada.goto("about:blank");
+    await ada.goto(cluster.url("n1", "/healthz"));
     // At once: before the 10 s are over for which a member stays whose connection broke.
     await eventually("they went with their page", async () => bots(await peopleByNode(watcher)).length === 0, { within_ms: 8_000 });
     assert.deepEqual([...ada.errors, ...watcher.errors], []);

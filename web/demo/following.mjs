@@ -1,5 +1,5 @@
-// Following somebody: this page looks where the other one looks, and around the other's cursor where that
-// page does not say, as bots and the tutorial's pages do not.
+// Following somebody: this page looks where the other one looks. Where the other one sees more than fits
+// here, or does not say what it sees, as bots and the tutorial's pages do not, it looks at their cursor.
 
 import { $, setText } from "./make.mjs";
 import { nameOf } from "./person.mjs";
@@ -8,6 +8,8 @@ import { nameOf } from "./person.mjs";
 const MARGIN = 0.15;
 /** Of what is left to scroll, this share is scrolled with each frame. */
 const STEP = 0.12;
+/** Scrollbars, and what is lost in rounding. */
+const SLACK_PX = 20;
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -24,13 +26,19 @@ export function showFollowing(room, lane, cursors, view) {
 
   function look(all) {
     const { member } = lane;
-    if (!member || member.state?.cursormesh?.view !== undefined) return;
+    if (!member || fits(member.state?.cursormesh?.view)) return;
     const cursor = all.find((one) => one.member.id === member.id);
     if (!cursor) return;
     const share = still.matches ? 1 : STEP;
     const left = beyond(cursor.x - view.scrollLeft, view.clientWidth);
     const top = beyond(cursor.y - view.scrollTop, view.clientHeight);
     if (left !== 0 || top !== 0) view.scrollBy({ left: left * share, top: top * share, behavior: "instant" });
+  }
+
+  /** All that the other one sees is seen here: then looking there is enough. */
+  function fits(seen) {
+    if (!Array.isArray(seen)) return false;
+    return seen[2] * view.scrollWidth <= view.clientWidth + SLACK_PX && seen[3] * view.scrollHeight <= view.clientHeight + SLACK_PX;
   }
 
   lane.on(show);

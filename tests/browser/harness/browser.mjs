@@ -150,7 +150,7 @@ export function changed(page, id) {
       "its cursor went": !cursor.isConnected || cursor.classList.contains("gone"),
       "its row went": !row.isConnected,
       "it has two cursors": glass.querySelectorAll(`[data-member="${id}"]`).length > 1,
-      "somebody's face went": faces.querySelector(".item.gone") !== null,
+      "its face went": [...faces.querySelectorAll(".item.gone .face")].some((face) => face.ariaLabel.startsWith(row.querySelector(".name").textContent)),
     }).filter(([, is]) => is).map(([what]) => what);
   }, id);
 }
