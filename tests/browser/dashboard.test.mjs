@@ -47,7 +47,9 @@ test("three nodes: everything that they tell is in the tables and in the picture
 test("cut by a button, by way of another node, healed; then a node is stopped, after a second question", LIMIT, async (t) => {
   const mesh = await FakeMesh.open(t, nodes(3));
   const page = await openDashboard(await browser(t), mesh.url("n1"));
+  await eventuallyShown(page, "all answer", ({ state }) => state === "Live from 3 of 3 nodes");
   await page.getByRole("button", { name: "n1–n3", exact: true }).click();
+  assert.equal(await page.locator("#chosen-title").textContent(), "Link n1–n3");
   await page.getByRole("button", { name: "Cut this link" }).click();
   const cut = await eventuallyShown(page, "n1 and n3 reach each other by way of n2", ({ links, detours }) =>
     links["n1|n3"][1] === "cut on purpose; by way of n2" && detours.length === 1);
@@ -149,7 +151,7 @@ test("without --dev nothing can be done, one sentence says how to, and only the 
 test("a page in somebody's frame has no buttons", LIMIT, async (t) => {
   const mesh = await FakeMesh.open(t, nodes(3));
   const page = await (await browser(t)).newPage();
-  await page.goto(mesh.url("n1", "/nothing"));
+  await page.goto(mesh.url("n1", "/api/mesh"));
   await page.evaluate((url) => {
     const frame = document.createElement("iframe");
     frame.src = url;

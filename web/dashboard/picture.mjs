@@ -20,6 +20,7 @@ export class Picture {
   #labels;
   #detours;
   #nodes;
+  #names;
   #choose;
   #current = null;
   #mesh = null;
@@ -31,18 +32,19 @@ export class Picture {
   constructor(parent, choose) {
     this.#choose = choose;
     this.#root = svg("svg", { role: "toolbar", "aria-label": "Nodes and links of the mesh; arrow keys go from one to the next" });
-    for (const name of ["regions", "links", "detours", "labels", "nodes", "tip"]) {
+    for (const name of ["regions", "links", "detours", "labels", "nodes", "names", "tip"]) {
       this.#layers[name] = svg("g", { class: name });
       this.#root.append(this.#layers[name]);
     }
-    for (const name of ["regions", "detours", "labels", "tip"]) this.#layers[name].setAttribute("aria-hidden", "true");
+    for (const name of ["regions", "detours", "labels", "names", "tip"]) this.#layers[name].setAttribute("aria-hidden", "true");
     parent.append(this.#root);
     this.#regions = new Keyed(this.#layers.regions, () => svg("g", {}, svg("path"), svg("text")), (...both) => this.#drawRegion(...both));
     this.#links = new Keyed(this.#layers.links, makeLink, (...both) => this.#drawLink(...both));
     this.#labels = new Keyed(this.#layers.labels, () => svg("text"), (...both) => this.#drawLabel(...both));
     this.#detours = new Keyed(this.#layers.detours, () => svg("g", { class: "detour" }, svg("path"), svg("text")), (...both) => this.#drawDetour(...both));
     this.#nodes = new Keyed(this.#layers.nodes, makeNode, (...both) => this.#drawNode(...both));
-    this.#listen();
+    this.#names = new Keyed(this.#layers.names, makeName, (...both) => this.#drawName(...both));
+    this.#listen(parent);
   }
 
   draw(mesh, places, size, chosen) {
@@ -64,6 +66,7 @@ export class Picture {
     this.#detours.draw(detourPairs(mesh), ({ key }) => key);
     this.#labels.draw(mesh.links.filter((link) => this.#label(link)), ({ key }) => key);
     this.#nodes.draw(mesh.nodes, ({ node }) => node);
+    this.#names.draw(mesh.nodes, ({ node }) => node);
     this.#drawTip();
   }
 
@@ -148,31 +151,39 @@ export class Picture {
   }
 
   #drawNode(element, node) {
-    const at = this.#at.get(node.node);
     const id = `node:${node.node}`;
-    const note = nodeNote(node);
     set(element, {
-      "data-part": id, "data-state": node.state, "data-hidden": node.hidden || null, "data-home": node.home || null,
-      "data-answers": node.answers || null, transform: `translate(${at.x.toFixed(1)} ${at.y.toFixed(1)})`,
-      "aria-pressed": String(this.chosen === id), tabindex: this.#current === id ? 0 : -1,
-      "aria-label": `Node ${node.node}: ${nodeWords(node)}`,
+      "data-part": id, "data-home": node.home || null, "aria-pressed": String(this.chosen === id),
+      tabindex: this.#current === id ? 0 : -1, "aria-label": `Node ${node.node}: ${nodeWords(node)}`, ...this.#nodeLook(node),
     });
-    const [ring, body, number, name, words] = element.children;
+    const [ring, body] = element.children;
+    set(ring, { r: this.#radius + 5 });
+    set(body, { r: this.#radius });
+  }
+
+  #nodeLook(node) {
+    const { x, y } = this.#at.get(node.node);
+    return { "data-state": node.state, "data-hidden": node.hidden || null, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` };
+  }
+
+  #drawName(element, node) {
+    set(element, this.#nodeLook(node));
+    const at = this.#at.get(node.node);
     const radius = this.#radius;
-    set(ring, { r: radius + 5 });
-    set(body, { r: radius });
+    const [number, name, words] = element.children;
+    const note = nodeNote(node);
     write(number, !this.#small && node.state !== "down" ? String(node.members) : "");
     write(name, node.node);
     write(words, this.#small ? "" : note);
     if (this.#small) {
       const side = Math.cos(at.angle);
-      set(name, { x: (radius + 6) * side, y: (radius + 11) * Math.sin(at.angle) + 4, "data-anchor": side > 0.25 ? "start" : side < -0.25 ? "end" : null });
+      const anchor = side > 0.25 ? "start" : side < -0.25 ? "end" : null;
+      set(name, { x: (radius + 6) * side, y: (radius + 11) * Math.sin(at.angle) + 4, "data-anchor": anchor });
       return;
     }
     set(name, { "data-anchor": null });
     const above = Math.sin(at.angle) < -0.1;
-    const lines = note ? 2 : 1;
-    const first = above ? -radius - 12 - 15 * (lines - 1) : radius + 20;
+    const first = above ? -radius - (note ? 27 : 12) : radius + 20;
     set(name, { y: first });
     set(words, { y: first + 15 });
     this.#keepInside(name, at.x, -at.x);
@@ -200,14 +211,15 @@ export class Picture {
     return part.startsWith("node:") ? this.#nodes.get(part.slice(5)) : this.#links.get(part.slice(5));
   }
 
-  #listen() {
+  /** Listens on what holds the picture: an `<svg>` that listens for focus may become a stop of its own. */
+  #listen(parent) {
     const partOf = (event) => event.target.closest?.("[data-part]")?.getAttribute("data-part") ?? null;
-    this.#root.addEventListener("click", (event) => { const part = partOf(event); if (part) this.#choose(part); });
-    this.#root.addEventListener("pointerover", (event) => this.#point(partOf(event)));
-    this.#root.addEventListener("pointerleave", () => this.#point(null));
-    this.#root.addEventListener("focusin", (event) => { this.#go(partOf(event), false); this.#point(partOf(event)); });
-    this.#root.addEventListener("focusout", () => this.#point(null));
-    this.#root.addEventListener("keydown", (event) => this.#key(event));
+    parent.addEventListener("click", (event) => { const part = partOf(event); if (part) this.#choose(part); });
+    parent.addEventListener("pointerover", (event) => this.#point(partOf(event)));
+    parent.addEventListener("pointerleave", () => this.#point(null));
+    parent.addEventListener("focusin", (event) => { this.#go(partOf(event), false); this.#point(partOf(event)); });
+    parent.addEventListener("focusout", () => this.#point(null));
+    parent.addEventListener("keydown", (event) => this.#key(event));
   }
 
   #key(event) {
@@ -277,9 +289,11 @@ function makeLink() {
 }
 
 function makeNode() {
-  return svg("g", { class: "node", role: "button" },
-    svg("circle", { class: "ring" }), svg("circle", { class: "body" }),
-    svg("text", { class: "members", y: 5 }), svg("text", { class: "name" }), svg("text", { class: "note" }));
+  return svg("g", { class: "node", role: "button" }, svg("circle", { class: "ring" }), svg("circle", { class: "body" }));
+}
+
+function makeName() {
+  return svg("g", { class: "texts" }, ...["members", "name", "note"].map((name) => svg("text", { class: name, y: 5 })));
 }
 
 /** Rounded, so that a reader is not told of every little change. */
