@@ -9,12 +9,17 @@ import { bothWays, count, linkName, linkState, milliseconds, nodeNote, nodeState
 const LABELLED_NODES_MAX = 4;
 /** Up to this many nodes traffic is shown as it moves, and detours are named in the picture. */
 const BUSY_NODES_MAX = 12;
+/** Only the busiest links move: each one that does is painted anew all the time. */
+const MOVING_LINKS_MAX = 15;
+/** A picture up to this many pixels wide has no room for words beside the ring or on long curves. */
+const NARROW_WIDTH_MAX = 480;
 /** From this radius on there is room for a number in a node. */
 const NUMBERED_RADIUS_MIN = 13;
 
 export class Picture {
   #root;
   #layers = {};
+  #bands;
   #regions;
   #links;
   #labels;
@@ -27,18 +32,20 @@ export class Picture {
   #at = new Map();
   #size = { width: 0, height: 0 };
   #radius = 0;
+  #moving = new Set();
 
   /** Draws into `parent`; `choose` gets "node:NAME" or "link:KEY". */
   constructor(parent, choose) {
     this.#choose = choose;
     this.#root = svg("svg", { role: "toolbar", "aria-label": "Nodes and links of the mesh; arrow keys go from one to the next" });
-    for (const name of ["regions", "links", "detours", "labels", "nodes", "names", "tip"]) {
+    for (const name of ["bands", "links", "detours", "labels", "regions", "nodes", "names", "tip"]) {
       this.#layers[name] = svg("g", { class: name });
       this.#root.append(this.#layers[name]);
     }
-    for (const name of ["regions", "detours", "labels", "names", "tip"]) this.#layers[name].setAttribute("aria-hidden", "true");
+    for (const name of ["bands", "regions", "detours", "labels", "names", "tip"]) this.#layers[name].setAttribute("aria-hidden", "true");
     parent.append(this.#root);
-    this.#regions = new Keyed(this.#layers.regions, () => svg("g", {}, svg("path"), svg("text")), (...both) => this.#drawRegion(...both));
+    this.#bands = new Keyed(this.#layers.bands, () => svg("path"), (...both) => this.#drawBand(...both));
+    this.#regions = new Keyed(this.#layers.regions, () => svg("text"), (...both) => this.#drawRegion(...both));
     this.#links = new Keyed(this.#layers.links, makeLink, (...both) => this.#drawLink(...both));
     this.#labels = new Keyed(this.#layers.labels, () => svg("text"), (...both) => this.#drawLabel(...both));
     this.#detours = new Keyed(this.#layers.detours, () => svg("g", { class: "detour" }, svg("path"), svg("text")), (...both) => this.#drawDetour(...both));
@@ -61,7 +68,9 @@ export class Picture {
     const tab = this.#parts().includes(this.#current) ? this.#current : this.#parts()[0];
     this.#current = tab;
     this.chosen = chosen;
-    this.#regions.draw(regions.map((region, index) => ({ ...region, index })), ({ region }) => region);
+    this.#moving = movingLinks(mesh);
+    this.#bands.draw(regions.map((region, index) => ({ ...region, index })), ({ region }) => region);
+    this.#regions.draw(regions, ({ region }) => region);
     this.#links.draw(mesh.links.filter(({ state }) => state !== "unknown"), ({ key }) => key);
     this.#detours.draw(detourPairs(mesh), ({ key }) => key);
     this.#labels.draw(mesh.links.filter((link) => this.#label(link)), ({ key }) => key);
@@ -72,32 +81,32 @@ export class Picture {
 
   // ---- parts ----------------------------------------------------------------------------------
 
-  #drawRegion(element, { region, path, from, to, index }) {
-    const [band, text] = element.children;
-    set(element, { "data-hue": index % 6 });
-    set(band, { d: path, "stroke-width": 2 * this.#radius + 18 });
-    const middle = (from + to) / 2;
-    set(text, this.#regionLabel(region, middle));
-    write(text, region);
+  #drawBand(element, { path, index }) {
+    set(element, { "data-hue": index % 6, d: path, "stroke-width": 2 * this.#radius + 18 });
+  }
+
+  #drawRegion(element, { region, from, to }) {
+    set(element, this.#regionLabel((from + to) / 2));
+    write(element, region);
   }
 
   get #small() {
     return this.#radius < NUMBERED_RADIUS_MIN;
   }
 
-  /** Beside the band. */
-  #regionLabel(name, angle) {
+  get #narrow() {
+    return this.#size.width < NARROW_WIDTH_MAX;
+  }
+
+  /** Beside the band: outside, or inside where there is no room or the names of small nodes stand. */
+  #regionLabel(angle) {
     const on = this.#onEllipse(angle);
-    // The names of small nodes stand around the ring, so that the region's is inside it.
-    const away = this.#small ? -this.#radius - 34 : this.#radius + 18;
+    const inside = this.#small || this.#narrow;
+    const away = this.#radius + 18;
     const side = Math.cos(angle);
-    const [x, y] = [on.x + away * side, on.y + away * Math.sin(angle) + 4];
-    const half = 3.6 * name.length + 3;
-    if (this.#small) return { x, y, "data-anchor": null };
-    const beyond = side > 0.35 ? x + 2 * half > this.#size.width : side < -0.35 && x - 2 * half < 0;
-    // Where there is no room beside the band, the name is written over it.
-    if (beyond) return { x: side > 0 ? this.#size.width - half : half, y, "data-anchor": null };
-    return { x, y, "data-anchor": side > 0.35 ? "start" : side < -0.35 ? "end" : null };
+    const out = inside ? { x: -this.#radius - 26, y: -this.#radius - 20 } : { x: away, y: away };
+    const [x, y] = [on.x + out.x * side, on.y + out.y * Math.sin(angle) + 4];
+    return { x, y, "data-anchor": inside || Math.abs(side) < 0.35 ? null : side > 0 ? "start" : "end" };
   }
 
   #onEllipse(angle) {
@@ -119,11 +128,10 @@ export class Picture {
     });
     const [hit, line, dots] = element.children;
     set(hit, { d });
-    const busy = Math.max(link.rate_forward ?? 0, link.rate_back ?? 0);
+    const busy = busyness(link);
     set(line, { d, "stroke-width": link.state === "up" ? thickness(busy, this.#mesh.nodes.length) : null });
-    const moving = link.state === "up" && busy > 0 && this.#mesh.nodes.length <= BUSY_NODES_MAX;
     const backwards = (link.rate_back ?? 0) > (link.rate_forward ?? 0);
-    set(dots, { d, class: `dots pace-${moving ? pace(busy) : 0}${backwards ? " backwards" : ""}` });
+    set(dots, { d, class: `dots pace-${this.#moving.has(link.key) ? pace(busy) : 0}${backwards ? " backwards" : ""}` });
   }
 
   #label(link) {
@@ -146,7 +154,7 @@ export class Picture {
     set(element, { "data-from": from, "data-to": to, "data-by": by });
     set(curve, { d: path, class: mutual ? "mutual" : "one-way" });
     set(text, { x: label.x, y: label.y });
-    write(text, this.#mesh.nodes.length <= BUSY_NODES_MAX ? `${from} ${mutual ? "↔" : "→"} ${to} by way of ${by}` : "");
+    write(text, this.#mesh.nodes.length <= (this.#narrow ? LABELLED_NODES_MAX : BUSY_NODES_MAX) ? `${from} ${mutual ? "↔" : "→"} ${to} by way of ${by}` : "");
     this.#keepInside(text, label.x);
   }
 
@@ -313,6 +321,14 @@ function detourPairs(mesh) {
     else pairs.set(`${from}|${to}|${by}`, { key: `${from}|${to}|${by}`, from, to, by, mutual: false });
   }
   return [...pairs.values()];
+}
+
+const busyness = (link) => Math.max(link.rate_forward ?? 0, link.rate_back ?? 0);
+
+function movingLinks(mesh) {
+  if (mesh.nodes.length > BUSY_NODES_MAX) return new Set();
+  const busy = mesh.links.filter((link) => link.state === "up" && busyness(link) > 0).sort((one, other) => busyness(other) - busyness(one));
+  return new Set(busy.slice(0, MOVING_LINKS_MAX).map(({ key }) => key));
 }
 
 /** Ten times the traffic, one step more. */
