@@ -246,7 +246,13 @@ test("who wants less motion gets none", LIMIT, async (t) => {
   const page = await openDashboard(await browser(t), mesh.url("n1"), { reducedMotion: "reduce" });
   mesh.cut("n1", "n3");
   await eventuallyShown(page, "a detour is drawn, and traffic is measured", ({ detours, links }) => detours.length === 1 && /B\/s/.test(links["n1|n2"][4]));
+  const moved = () => page.evaluate(() => [...document.querySelectorAll("#picture path")].map(({ style }) => style.strokeDashoffset).join(""));
+  assert.equal(await moved(), "", "nothing was ever moved");
+  assert.equal(await page.locator("#picture .dots:visible").count(), 0);
   assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
+
+  await page.emulateMedia({ reducedMotion: "no-preference" });
+  await eventually("it moves for who did not ask for less", async () => (await moved()) !== "");
 });
 
 test("hostile names are text", LIMIT, async (t) => {

@@ -13,6 +13,11 @@ const BUSY_NODES_MAX = 12;
 const MOVING_LINKS_MAX = 15;
 /** A picture up to this many pixels wide has no room for words beside the ring or on long curves. */
 const NARROW_WIDTH_MAX = 480;
+/** How fast dots move, in pixels per second, by how busy their link is; and detours. */
+const PACES = [0, 16, 24, 34, 52];
+const DETOUR_PACE = 15;
+/** The dots and dashes of CSS repeat, so that nothing jumps when the time begins anew. */
+const REPEAT_S = 52 * 15;
 /** From this radius on there is room for a number in a node. */
 const NUMBERED_RADIUS_MIN = 13;
 
@@ -79,6 +84,16 @@ export class Picture {
     this.#drawTip();
   }
 
+  /** Moves what moves to where it is at that time. */
+  move(seconds) {
+    const time = seconds % REPEAT_S;
+    for (const dots of this.#layers.links.querySelectorAll(".dots:not(.still)")) {
+      const backwards = dots.classList.contains("backwards");
+      dots.style.strokeDashoffset = ((backwards ? 1 : -1) * time * PACES[dots.dataset.pace]).toFixed(1);
+    }
+    for (const curve of this.#layers.detours.querySelectorAll(".one-way")) curve.style.strokeDashoffset = (-time * DETOUR_PACE).toFixed(1);
+  }
+
   // ---- parts ----------------------------------------------------------------------------------
 
   #drawBand(element, { path, index }) {
@@ -131,7 +146,8 @@ export class Picture {
     const busy = busyness(link);
     set(line, { d, "stroke-width": link.state === "up" ? thickness(busy, this.#mesh.nodes.length) : null });
     const backwards = (link.rate_back ?? 0) > (link.rate_forward ?? 0);
-    set(dots, { d, class: `dots pace-${this.#moving.has(link.key) ? pace(busy) : 0}${backwards ? " backwards" : ""}` });
+    const step = this.#moving.has(link.key) ? pace(busy) : 0;
+    set(dots, { d, "data-pace": step, class: `dots${step ? "" : " still"}${backwards ? " backwards" : ""}` });
   }
 
   #label(link) {

@@ -100,6 +100,7 @@ fn dashboard(path: &str) -> Option<&'static Asset> {
         "/dashboard/elements.mjs" => dashboard_file!("elements.mjs", SCRIPT),
         "/dashboard/layout.mjs" => dashboard_file!("layout.mjs", SCRIPT),
         "/dashboard/mesh.mjs" => dashboard_file!("mesh.mjs", SCRIPT),
+        "/dashboard/motion.mjs" => dashboard_file!("motion.mjs", SCRIPT),
         "/dashboard/news.mjs" => dashboard_file!("news.mjs", SCRIPT),
         "/dashboard/picture.mjs" => dashboard_file!("picture.mjs", SCRIPT),
         "/dashboard/poll.mjs" => dashboard_file!("poll.mjs", SCRIPT),
