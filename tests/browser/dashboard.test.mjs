@@ -47,7 +47,9 @@ test("three nodes: everything that they tell is in the tables and in the picture
 test("cut by a button, by way of another node, healed; then a node is stopped, after a second question", LIMIT, async (t) => {
   const mesh = await FakeMesh.open(t, nodes(3));
   const page = await openDashboard(await browser(t), mesh.url("n1"));
+  await eventuallyShown(page, "all answer", ({ state }) => state === "Live from 3 of 3 nodes");
   await page.getByRole("button", { name: "n1–n3", exact: true }).click();
+  assert.equal(await page.locator("#chosen-title").textContent(), "Link n1–n3");
   await page.getByRole("button", { name: "Cut this link" }).click();
   const cut = await eventuallyShown(page, "n1 and n3 reach each other by way of n2", ({ links, detours }) =>
     links["n1|n3"][1] === "cut on purpose; by way of n2" && detours.length === 1);
@@ -149,7 +151,7 @@ test("without --dev nothing can be done, one sentence says how to, and only the 
 test("a page in somebody's frame has no buttons", LIMIT, async (t) => {
   const mesh = await FakeMesh.open(t, nodes(3));
   const page = await (await browser(t)).newPage();
-  await page.goto(mesh.url("n1", "/nothing"));
+  await page.goto(mesh.url("n1", "/api/mesh"));
   await page.evaluate((url) => {
     const frame = document.createElement("iframe");
     frame.src = url;
@@ -244,7 +246,13 @@ test("who wants less motion gets none", LIMIT, async (t) => {
   const page = await openDashboard(await browser(t), mesh.url("n1"), { reducedMotion: "reduce" });
   mesh.cut("n1", "n3");
   await eventuallyShown(page, "a detour is drawn, and traffic is measured", ({ detours, links }) => detours.length === 1 && /B\/s/.test(links["n1|n2"][4]));
+  const moved = () => page.evaluate(() => [...document.querySelectorAll("#picture path")].map(({ style }) => style.strokeDashoffset).join(""));
+  assert.equal(await moved(), "", "nothing was ever moved");
+  assert.equal(await page.locator("#picture .dots:visible").count(), 0);
   assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
+
+  await page.emulateMedia({ reducedMotion: "no-preference" });
+  await eventually("it moves for who did not ask for less", async () => (await moved()) !== "");
 });
 
 test("hostile names are text", LIMIT, async (t) => {

@@ -6,6 +6,7 @@ import { Chosen } from "./chosen.mjs";
 import { byId, facts, html, show, write } from "./elements.mjs";
 import { remember } from "./layout.mjs";
 import { merge, totals } from "./mesh.mjs";
+import { keepMoving } from "./motion.mjs";
 import { News } from "./news.mjs";
 import { Picture } from "./picture.mjs";
 import { Polling } from "./poll.mjs";
@@ -15,8 +16,8 @@ import { clock, count, list } from "./words.mjs";
 /** Answers come one by one; they are drawn together. */
 const DRAW_EVERY_MS = 200;
 /** Many nodes answer more often, and take longer to draw. */
-const DRAW_MANY_EVERY_MS = 600;
-const MANY_NODES_MIN = 13;
+const DRAW_MANY_EVERY_MS = 500;
+const MANY_NODES_MIN = 5;
 const LOG_LENGTH_MAX = 200;
 /** A page in another's frame could be clicked without being seen. */
 const framed = window.top !== window.self;
@@ -102,7 +103,8 @@ function drawState(answered) {
   document.body.dataset.fresh = String(answered);
   if (silent_ms !== null) {
     state.dataset.state = "silent";
-    const others = answered ? `; shown is what ${list(mesh.answering)} ${mesh.answering.length > 1 ? "tell" : "tells"}` : "";
+    const tellers = answered && mesh ? mesh.answering.filter((node) => node !== home) : [];
+    const others = tellers.length ? `; shown is what ${list(tellers)} ${tellers.length > 1 ? "tell" : "tells"}` : "";
     write(state, `${name} does not answer since ${Math.max(1, Math.round(silent_ms / 1000))} s${others}`);
     return;
   }
@@ -158,4 +160,5 @@ setInterval(() => {
   say();
   drawState(polling.views().length > 0);
 }, 500);
+keepMoving((seconds) => picture.move(seconds));
 polling.start();

@@ -9,40 +9,54 @@ import { bothWays, count, linkName, linkState, milliseconds, nodeNote, nodeState
 const LABELLED_NODES_MAX = 4;
 /** Up to this many nodes traffic is shown as it moves, and detours are named in the picture. */
 const BUSY_NODES_MAX = 12;
+/** Only the busiest links move: each one that does is painted anew all the time. */
+const MOVING_LINKS_MAX = 15;
+/** A picture up to this many pixels wide has no room for words beside the ring or on long curves. */
+const NARROW_WIDTH_MAX = 480;
+/** How fast dots move, in pixels per second, by how busy their link is; and detours. */
+const PACES = [0, 16, 24, 34, 52];
+const DETOUR_PACE = 15;
+/** The dots and dashes of CSS repeat, so that nothing jumps when the time begins anew. */
+const REPEAT_S = 52 * 15;
 /** From this radius on there is room for a number in a node. */
 const NUMBERED_RADIUS_MIN = 13;
 
 export class Picture {
   #root;
   #layers = {};
+  #bands;
   #regions;
   #links;
   #labels;
   #detours;
   #nodes;
+  #names;
   #choose;
   #current = null;
   #mesh = null;
   #at = new Map();
   #size = { width: 0, height: 0 };
   #radius = 0;
+  #moving = new Set();
 
   /** Draws into `parent`; `choose` gets "node:NAME" or "link:KEY". */
   constructor(parent, choose) {
     this.#choose = choose;
     this.#root = svg("svg", { role: "toolbar", "aria-label": "Nodes and links of the mesh; arrow keys go from one to the next" });
-    for (const name of ["regions", "links", "detours", "labels", "nodes", "tip"]) {
+    for (const name of ["bands", "links", "detours", "labels", "regions", "nodes", "names", "tip"]) {
       this.#layers[name] = svg("g", { class: name });
       this.#root.append(this.#layers[name]);
     }
-    for (const name of ["regions", "detours", "labels", "tip"]) this.#layers[name].setAttribute("aria-hidden", "true");
+    for (const name of ["bands", "regions", "detours", "labels", "names", "tip"]) this.#layers[name].setAttribute("aria-hidden", "true");
     parent.append(this.#root);
-    this.#regions = new Keyed(this.#layers.regions, () => svg("g", {}, svg("path"), svg("text")), (...both) => this.#drawRegion(...both));
+    this.#bands = new Keyed(this.#layers.bands, () => svg("path"), (...both) => this.#drawBand(...both));
+    this.#regions = new Keyed(this.#layers.regions, () => svg("text"), (...both) => this.#drawRegion(...both));
     this.#links = new Keyed(this.#layers.links, makeLink, (...both) => this.#drawLink(...both));
     this.#labels = new Keyed(this.#layers.labels, () => svg("text"), (...both) => this.#drawLabel(...both));
     this.#detours = new Keyed(this.#layers.detours, () => svg("g", { class: "detour" }, svg("path"), svg("text")), (...both) => this.#drawDetour(...both));
     this.#nodes = new Keyed(this.#layers.nodes, makeNode, (...both) => this.#drawNode(...both));
-    this.#listen();
+    this.#names = new Keyed(this.#layers.names, makeName, (...both) => this.#drawName(...both));
+    this.#listen(parent);
   }
 
   draw(mesh, places, size, chosen) {
@@ -59,42 +73,55 @@ export class Picture {
     const tab = this.#parts().includes(this.#current) ? this.#current : this.#parts()[0];
     this.#current = tab;
     this.chosen = chosen;
-    this.#regions.draw(regions.map((region, index) => ({ ...region, index })), ({ region }) => region);
+    this.#moving = movingLinks(mesh);
+    this.#bands.draw(regions.map((region, index) => ({ ...region, index })), ({ region }) => region);
+    this.#regions.draw(regions, ({ region }) => region);
     this.#links.draw(mesh.links.filter(({ state }) => state !== "unknown"), ({ key }) => key);
     this.#detours.draw(detourPairs(mesh), ({ key }) => key);
     this.#labels.draw(mesh.links.filter((link) => this.#label(link)), ({ key }) => key);
     this.#nodes.draw(mesh.nodes, ({ node }) => node);
+    this.#names.draw(mesh.nodes, ({ node }) => node);
     this.#drawTip();
+  }
+
+  /** Moves what moves to where it is at that time. */
+  move(seconds) {
+    const time = seconds % REPEAT_S;
+    for (const dots of this.#layers.links.querySelectorAll(".dots:not(.still)")) {
+      const backwards = dots.classList.contains("backwards");
+      dots.style.strokeDashoffset = ((backwards ? 1 : -1) * time * PACES[dots.dataset.pace]).toFixed(1);
+    }
+    for (const curve of this.#layers.detours.querySelectorAll(".one-way")) curve.style.strokeDashoffset = (-time * DETOUR_PACE).toFixed(1);
   }
 
   // ---- parts ----------------------------------------------------------------------------------
 
-  #drawRegion(element, { region, path, from, to, index }) {
-    const [band, text] = element.children;
-    set(element, { "data-hue": index % 6 });
-    set(band, { d: path, "stroke-width": 2 * this.#radius + 18 });
-    const middle = (from + to) / 2;
-    set(text, this.#regionLabel(region, middle));
-    write(text, region);
+  #drawBand(element, { path, index }) {
+    set(element, { "data-hue": index % 6, d: path, "stroke-width": 2 * this.#radius + 18 });
+  }
+
+  #drawRegion(element, { region, from, to }) {
+    set(element, this.#regionLabel((from + to) / 2));
+    write(element, region);
   }
 
   get #small() {
     return this.#radius < NUMBERED_RADIUS_MIN;
   }
 
-  /** Beside the band. */
-  #regionLabel(name, angle) {
+  get #narrow() {
+    return this.#size.width < NARROW_WIDTH_MAX;
+  }
+
+  /** Beside the band: outside, or inside where there is no room or the names of small nodes stand. */
+  #regionLabel(angle) {
     const on = this.#onEllipse(angle);
-    // The names of small nodes stand around the ring, so that the region's is inside it.
-    const away = this.#small ? -this.#radius - 34 : this.#radius + 18;
+    const inside = this.#small || this.#narrow;
+    const away = this.#radius + 18;
     const side = Math.cos(angle);
-    const [x, y] = [on.x + away * side, on.y + away * Math.sin(angle) + 4];
-    const half = 3.6 * name.length + 3;
-    if (this.#small) return { x, y, "data-anchor": null };
-    const beyond = side > 0.35 ? x + 2 * half > this.#size.width : side < -0.35 && x - 2 * half < 0;
-    // Where there is no room beside the band, the name is written over it.
-    if (beyond) return { x: side > 0 ? this.#size.width - half : half, y, "data-anchor": null };
-    return { x, y, "data-anchor": side > 0.35 ? "start" : side < -0.35 ? "end" : null };
+    const out = inside ? { x: -this.#radius - 26, y: -this.#radius - 20 } : { x: away, y: away };
+    const [x, y] = [on.x + out.x * side, on.y + out.y * Math.sin(angle) + 4];
+    return { x, y, "data-anchor": inside || Math.abs(side) < 0.35 ? null : side > 0 ? "start" : "end" };
   }
 
   #onEllipse(angle) {
@@ -116,11 +143,11 @@ export class Picture {
     });
     const [hit, line, dots] = element.children;
     set(hit, { d });
-    const busy = Math.max(link.rate_forward ?? 0, link.rate_back ?? 0);
+    const busy = busyness(link);
     set(line, { d, "stroke-width": link.state === "up" ? thickness(busy, this.#mesh.nodes.length) : null });
-    const moving = link.state === "up" && busy > 0 && this.#mesh.nodes.length <= BUSY_NODES_MAX;
     const backwards = (link.rate_back ?? 0) > (link.rate_forward ?? 0);
-    set(dots, { d, class: `dots pace-${moving ? pace(busy) : 0}${backwards ? " backwards" : ""}` });
+    const step = this.#moving.has(link.key) ? pace(busy) : 0;
+    set(dots, { d, "data-pace": step, class: `dots${step ? "" : " still"}${backwards ? " backwards" : ""}` });
   }
 
   #label(link) {
@@ -143,36 +170,44 @@ export class Picture {
     set(element, { "data-from": from, "data-to": to, "data-by": by });
     set(curve, { d: path, class: mutual ? "mutual" : "one-way" });
     set(text, { x: label.x, y: label.y });
-    write(text, this.#mesh.nodes.length <= BUSY_NODES_MAX ? `${from} ${mutual ? "↔" : "→"} ${to} by way of ${by}` : "");
+    write(text, this.#mesh.nodes.length <= (this.#narrow ? LABELLED_NODES_MAX : BUSY_NODES_MAX) ? `${from} ${mutual ? "↔" : "→"} ${to} by way of ${by}` : "");
     this.#keepInside(text, label.x);
   }
 
   #drawNode(element, node) {
-    const at = this.#at.get(node.node);
     const id = `node:${node.node}`;
-    const note = nodeNote(node);
     set(element, {
-      "data-part": id, "data-state": node.state, "data-hidden": node.hidden || null, "data-home": node.home || null,
-      "data-answers": node.answers || null, transform: `translate(${at.x.toFixed(1)} ${at.y.toFixed(1)})`,
-      "aria-pressed": String(this.chosen === id), tabindex: this.#current === id ? 0 : -1,
-      "aria-label": `Node ${node.node}: ${nodeWords(node)}`,
+      "data-part": id, "data-home": node.home || null, "aria-pressed": String(this.chosen === id),
+      tabindex: this.#current === id ? 0 : -1, "aria-label": `Node ${node.node}: ${nodeWords(node)}`, ...this.#nodeLook(node),
     });
-    const [ring, body, number, name, words] = element.children;
+    const [ring, body] = element.children;
+    set(ring, { r: this.#radius + 5 });
+    set(body, { r: this.#radius });
+  }
+
+  #nodeLook(node) {
+    const { x, y } = this.#at.get(node.node);
+    return { "data-state": node.state, "data-hidden": node.hidden || null, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` };
+  }
+
+  #drawName(element, node) {
+    set(element, this.#nodeLook(node));
+    const at = this.#at.get(node.node);
     const radius = this.#radius;
-    set(ring, { r: radius + 5 });
-    set(body, { r: radius });
+    const [number, name, words] = element.children;
+    const note = nodeNote(node);
     write(number, !this.#small && node.state !== "down" ? String(node.members) : "");
     write(name, node.node);
     write(words, this.#small ? "" : note);
     if (this.#small) {
       const side = Math.cos(at.angle);
-      set(name, { x: (radius + 6) * side, y: (radius + 11) * Math.sin(at.angle) + 4, "data-anchor": side > 0.25 ? "start" : side < -0.25 ? "end" : null });
+      const anchor = side > 0.25 ? "start" : side < -0.25 ? "end" : null;
+      set(name, { x: (radius + 6) * side, y: (radius + 11) * Math.sin(at.angle) + 4, "data-anchor": anchor });
       return;
     }
     set(name, { "data-anchor": null });
     const above = Math.sin(at.angle) < -0.1;
-    const lines = note ? 2 : 1;
-    const first = above ? -radius - 12 - 15 * (lines - 1) : radius + 20;
+    const first = above ? -radius - (note ? 27 : 12) : radius + 20;
     set(name, { y: first });
     set(words, { y: first + 15 });
     this.#keepInside(name, at.x, -at.x);
@@ -200,14 +235,15 @@ export class Picture {
     return part.startsWith("node:") ? this.#nodes.get(part.slice(5)) : this.#links.get(part.slice(5));
   }
 
-  #listen() {
+  /** Listens on what holds the picture: an `<svg>` that listens for focus may become a stop of its own. */
+  #listen(parent) {
     const partOf = (event) => event.target.closest?.("[data-part]")?.getAttribute("data-part") ?? null;
-    this.#root.addEventListener("click", (event) => { const part = partOf(event); if (part) this.#choose(part); });
-    this.#root.addEventListener("pointerover", (event) => this.#point(partOf(event)));
-    this.#root.addEventListener("pointerleave", () => this.#point(null));
-    this.#root.addEventListener("focusin", (event) => { this.#go(partOf(event), false); this.#point(partOf(event)); });
-    this.#root.addEventListener("focusout", () => this.#point(null));
-    this.#root.addEventListener("keydown", (event) => this.#key(event));
+    parent.addEventListener("click", (event) => { const part = partOf(event); if (part) this.#choose(part); });
+    parent.addEventListener("pointerover", (event) => this.#point(partOf(event)));
+    parent.addEventListener("pointerleave", () => this.#point(null));
+    parent.addEventListener("focusin", (event) => { this.#go(partOf(event), false); this.#point(partOf(event)); });
+    parent.addEventListener("focusout", () => this.#point(null));
+    parent.addEventListener("keydown", (event) => this.#key(event));
   }
 
   #key(event) {
@@ -277,9 +313,11 @@ function makeLink() {
 }
 
 function makeNode() {
-  return svg("g", { class: "node", role: "button" },
-    svg("circle", { class: "ring" }), svg("circle", { class: "body" }),
-    svg("text", { class: "members", y: 5 }), svg("text", { class: "name" }), svg("text", { class: "note" }));
+  return svg("g", { class: "node", role: "button" }, svg("circle", { class: "ring" }), svg("circle", { class: "body" }));
+}
+
+function makeName() {
+  return svg("g", { class: "texts" }, ...["members", "name", "note"].map((name) => svg("text", { class: name, y: 5 })));
 }
 
 /** Rounded, so that a reader is not told of every little change. */
@@ -299,6 +337,14 @@ function detourPairs(mesh) {
     else pairs.set(`${from}|${to}|${by}`, { key: `${from}|${to}|${by}`, from, to, by, mutual: false });
   }
   return [...pairs.values()];
+}
+
+const busyness = (link) => Math.max(link.rate_forward ?? 0, link.rate_back ?? 0);
+
+function movingLinks(mesh) {
+  if (mesh.nodes.length > BUSY_NODES_MAX) return new Set();
+  const busy = mesh.links.filter((link) => link.state === "up" && busyness(link) > 0).sort((one, other) => busyness(other) - busyness(one));
+  return new Set(busy.slice(0, MOVING_LINKS_MAX).map(({ key }) => key));
 }
 
 /** Ten times the traffic, one step more. */

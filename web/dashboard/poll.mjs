@@ -11,7 +11,10 @@ const ASKED_OFTEN_MAX = 10;
 /** Nobody looks at a hidden page, but its log goes on. */
 const EVERY_HIDDEN_MS = 5000;
 const SILENT_EVERY_MAX_MS = 4000;
-const TIMEOUT_MS = 2000;
+/** A machine that has much else to do may take this long; what was asked meanwhile is not asked again. */
+const TIMEOUT_MS = 5000;
+/** After this long without an answer the page says so, whether or not one may still come. */
+const SILENT_AFTER_MS = 2000;
 /** Behind a load balancer any node may answer; what one said is good for this long. */
 const FRESH_MS = 3000;
 
@@ -137,7 +140,9 @@ export class Polling {
 
   /** For how long the node that served the page has not answered; null if it does. */
   silent_ms() {
-    return this.#own.silent ? performance.now() - (this.#own.answered_at ?? this.#began_at) : null;
+    const age_ms = performance.now() - (this.#own.answered_at ?? this.#began_at);
+    const late = age_ms > SILENT_AFTER_MS + (document.hidden ? EVERY_HIDDEN_MS : 0);
+    return this.#own.silent || late ? age_ms : null;
   }
 
   /** Asks the nodes of this mesh that can be asked, and nobody else any more. */

@@ -37,6 +37,7 @@ export function shown(page) {
 export function eventuallyShown(page, fact, check, options) {
   return eventually(fact, async () => {
     const seen = await shown(page);
-    return (await check(seen)) === false ? null : seen;
+    if ((await check(seen)) !== false) return seen;
+    throw new Error(`the page says ${JSON.stringify({ ...seen, drawn_nodes: undefined, drawn_links: undefined }).slice(0, 2500)}`);
   }, options);
 }
