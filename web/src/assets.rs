@@ -80,6 +80,7 @@ pub(crate) fn file(path: &str) -> Option<&'static Asset> {
         "/dashboard/elements.mjs" => asset!("dashboard/elements.mjs", SCRIPT),
         "/dashboard/layout.mjs" => asset!("dashboard/layout.mjs", SCRIPT),
         "/dashboard/mesh.mjs" => asset!("dashboard/mesh.mjs", SCRIPT),
+        "/dashboard/motion.mjs" => asset!("dashboard/motion.mjs", SCRIPT),
         "/dashboard/news.mjs" => asset!("dashboard/news.mjs", SCRIPT),
         "/dashboard/picture.mjs" => asset!("dashboard/picture.mjs", SCRIPT),
         "/dashboard/poll.mjs" => asset!("dashboard/poll.mjs", SCRIPT),
