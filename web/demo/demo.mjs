@@ -15,6 +15,8 @@ import { showStatus } from "./status.mjs";
 import { Way } from "./way.mjs";
 
 const BOTS_ADDED = 8;
+/** A bot's name beside its cursor is about as wide. */
+const LABEL_PX = 90;
 /** How long a button says that it did what it was asked. */
 const DONE_MS = 1600;
 /** How long the headline stands once somebody moves among others. */
@@ -144,7 +146,7 @@ const bots = new Bots({
   urls: async () => reachable(await listNodes()),
   area: () => {
     const { left, top } = board.getBoundingClientRect();
-    const beside = narrow.matches ? 0 : $("people").offsetWidth;
+    const beside = narrow.matches ? 0 : $("people").offsetWidth + LABEL_PX;
     return { left: -left, top: 60 - top, width: innerWidth - beside, height: Math.max(100, innerHeight - (narrow.matches ? 200 : 140)) };
   },
   changed: (count) => {

@@ -32,6 +32,8 @@ export function showStatus(client, room, way) {
     $("state").title = state === "reconnecting" || state === "connecting" ? `Trying ${TRANSPORTS[status.transport]} at ${way.tried || location.origin}` : "";
     $("transport").hidden = state !== "connected";
     setText($("transport"), TRANSPORTS[status.transport]);
+    $("how").hidden = state !== "connected";
+    if (status.state === "connected") setText($("how"), `Over ${TRANSPORTS[status.transport]} to ${status.node}${status.region ? ` in ${status.region}` : ""}`);
     if (status.state === "connected") {
       node = status.node;
       $("node").hidden = false;
