@@ -76,7 +76,10 @@ function linkStates(mesh, before, nodes) {
   const states = new Map();
   for (const { key, a, b, state } of mesh.links) {
     if (!here(nodes.get(a)) || !here(nodes.get(b))) continue;
-    const last = state === "unknown" ? before.get(key)?.state : state;
+    const old = before.get(key)?.state;
+    // Whether a cut was on purpose only its ends know, and one of them may not be heard for a moment.
+    const heard = mesh.answering.includes(a) && mesh.answering.includes(b);
+    const last = state === "unknown" ? old : state === "down" && old === "cut" && !heard ? old : state;
     if (last) states.set(key, { a, b, state: last });
   }
   return states;
