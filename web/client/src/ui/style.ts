@@ -15,13 +15,8 @@ export const LAYER = `${HOST}
 .cursor,.spark{position:absolute;left:0;top:0;width:0;height:0;contain:layout style}
 .cursor{will-change:transform}
 .cursor.waiting{visibility:hidden}
-<<<<<<< HEAD
-.cursor.gone{opacity:0}
-.arrow{fill:var(--fill);position:absolute;left:-3px;top:-3px;width:26px;height:28px;overflow:visible}
-=======
 .cursor.gone{opacity:0;transition:opacity .18s linear}
-.arrow{position:absolute;left:-3px;top:-3px;width:26px;height:28px;overflow:visible}
->>>>>>> ui
+.arrow{fill:var(--fill);position:absolute;left:-3px;top:-3px;width:26px;height:28px;overflow:visible}
 .text{position:absolute;left:15px;top:20px;display:flex;flex-direction:column;align-items:flex-start;gap:3px;width:max-content;max-width:260px}
 .flip .text{left:auto;right:-6px;align-items:flex-end}
 .lift .text{top:auto;bottom:8px}
