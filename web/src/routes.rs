@@ -90,8 +90,7 @@ pub(crate) fn routes(
     let mesh = warp::path!("api" / "mesh").and(request(&context)).map(mesh);
     let lever = warp::path!("api" / "dev" / String)
         .and(request(&context))
-        .and(warp::body::content_length_limit(levers::BODY_BYTES_MAX))
-        .and(warp::body::bytes())
+        .and(short_body())
         .map(lever);
     let api = warp::path("api")
         .map(|| admin::error(StatusCode::NOT_FOUND, "There is nothing at this address."));
@@ -266,6 +265,22 @@ fn request(
                 headers,
             },
         )
+}
+
+/// A body of a few bytes, or none: what a browser asks before it sends one has no length either.
+fn short_body() -> impl Filter<Extract = (Bytes,), Error = warp::Rejection> + Copy + Send + Sync {
+    let none = warp::header::optional::<String>("content-length").and_then(
+        |length: Option<String>| async move {
+            match length {
+                None => Ok(Bytes::new()),
+                Some(_) => Err(warp::reject::not_found()),
+            }
+        },
+    );
+    warp::body::content_length_limit(levers::BODY_BYTES_MAX)
+        .and(warp::body::bytes())
+        .or(none)
+        .unify()
 }
 
 /// What follows a path's question mark.
