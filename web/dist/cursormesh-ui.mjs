@@ -2,7 +2,7 @@
 var xe="#15171c",ve=[.08235294117647059,.09019607843137255,.10980392156862745],kt=new Map;function mt(o){return typeof o=="number"&&Number.isFinite(o)?(Math.round(o)%360+360)%360:0}function X(o){let t=mt(o),e=kt.get(t);return e||kt.set(t,e=Me(t)),e}function Me(o){for(let t=.58;t>=.42;t-=.01){let e=Lt(o,.72,t);if(Pt(e,[1,1,1])>=4.7)return{fill:Ct(e),text:"#ffffff"}}for(let t=.48;;t+=.01){let e=Lt(o,.66,t);if(Pt(e,ve)>=4.7)return{fill:Ct(e),text:xe}}}function Lt(o,t,e){let n=t*Math.min(e,1-e),i=r=>{let s=(r+o/30)%12;return e-n*Math.max(-1,Math.min(s-3,9-s,1))};return[i(0),i(8),i(4)]}function Ct(o){return`#${o.map(t=>Math.round(t*255).toString(16).padStart(2,"0")).join("")}`}function Pt(o,t){let[e,n]=[It(o),It(t)].sort((i,r)=>r-i);return(e+.05)/(n+.05)}function It(o){let[t,e,n]=o.map(i=>i<=.04045?i/12.92:((i+.055)/1.055)**2.4);return .2126*t+.7152*e+.0722*n}var Se="http://www.w3.org/2000/svg";function h(o,t,...e){let n=document.createElement(o);return t&&(n.className=t,n.setAttribute("part",t)),n.append(...e),n}function W(o,t,...e){let n=document.createElementNS(Se,o);for(let[i,r]of Object.entries(t))n.setAttribute(i,r);return n.append(...e),n}function E(o,t){o.textContent!==t&&(o.textContent=t)}var Nt=new Map;function R(o,t){let e=document.createElement("div");e.setAttribute("data-cursormesh",o);let n=e.attachShadow({mode:"open"});try{let i=Nt.get(t);i||(Nt.set(t,i=new CSSStyleSheet),i.replaceSync(t)),n.adoptedStyleSheets=[i]}catch{let i=h("style","",t);i.nonce=document.querySelector("script[nonce]")?.nonce??"",n.append(i)}return{host:e,root:n}}var Ee=typeof matchMedia>"u"?null:matchMedia("(prefers-reduced-motion: reduce)");function P(){return Ee?.matches??!1}var pt=`
 :host{all:initial!important;forced-color-adjust:none!important;font:500 13px/1.35 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif!important}
 :host([hidden]){display:none!important}
-*,*::before,*::after{box-sizing:border-box}
+*{box-sizing:border-box}
 [hidden]{display:none!important}
 @media print{:host{display:none!important}}
 `,Ht=`${pt}
@@ -10,9 +10,9 @@ var xe="#15171c",ve=[.08235294117647059,.09019607843137255,.10980392156862745],k
 .glass{position:absolute;left:0;top:0;overflow:hidden;transform-origin:0 0}
 .pane{position:absolute;left:0;top:0;width:0;height:0}
 .cursor,.spark{position:absolute;left:0;top:0;width:0;height:0;contain:layout style}
-.cursor{will-change:transform;opacity:1;transition:opacity .18s linear}
+.cursor{will-change:transform}
 .cursor.waiting{visibility:hidden}
-.cursor.gone{opacity:0}
+.cursor.gone{opacity:0;transition:opacity .18s linear}
 .arrow{fill:var(--fill);position:absolute;left:-3px;top:-3px;width:26px;height:28px;overflow:visible}
 .text{position:absolute;left:15px;top:20px;display:flex;flex-direction:column;align-items:flex-start;gap:3px;width:max-content;max-width:260px}
 .flip .text{left:auto;right:-6px;align-items:flex-end}
@@ -38,7 +38,7 @@ var xe="#15171c",ve=[.08235294117647059,.09019607843137255,.10980392156862745],k
 .emoji{position:absolute;left:-40px;top:-40px;width:80px;height:60px;text-align:center;white-space:nowrap;overflow:hidden;font-size:30px;line-height:60px;font-weight:600;color:#15171c;text-shadow:0 0 3px #fff,0 0 3px #fff,0 0 6px #fff;animation:rise 1.6s cubic-bezier(.2,.7,.4,1) both}
 @keyframes ripple{from{transform:scale(.6);opacity:.9}to{transform:scale(2.1);opacity:0}}
 @keyframes rise{0%{transform:translateY(8px) scale(.4);opacity:0}15%{transform:translateY(-8px) scale(1.15);opacity:1}70%{opacity:1}to{transform:translateY(-90px) scale(1);opacity:0}}
-@media (prefers-reduced-motion:reduce){.emoji,.ring::after{animation:none}.ring::after{display:none}.cursor{transition:none;will-change:auto}}
+@media (prefers-reduced-motion:reduce){.emoji,.ring::after{animation:none}.ring::after{display:none}.cursor.gone{transition:none}}
 `,Bt=`${pt}
 :host{position:fixed!important;width:1px!important;height:1px!important;margin:-1px!important;overflow:hidden!important;clip-path:inset(50%)!important;white-space:nowrap!important;pointer-events:none!important}
 `,Ut=`${pt}

@@ -3,7 +3,7 @@
 const HOST = `
 :host{all:initial!important;forced-color-adjust:none!important;font:500 13px/1.35 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif!important}
 :host([hidden]){display:none!important}
-*,*::before,*::after{box-sizing:border-box}
+*{box-sizing:border-box}
 [hidden]{display:none!important}
 @media print{:host{display:none!important}}
 `;
@@ -13,9 +13,9 @@ export const LAYER = `${HOST}
 .glass{position:absolute;left:0;top:0;overflow:hidden;transform-origin:0 0}
 .pane{position:absolute;left:0;top:0;width:0;height:0}
 .cursor,.spark{position:absolute;left:0;top:0;width:0;height:0;contain:layout style}
-.cursor{will-change:transform;opacity:1;transition:opacity .18s linear}
+.cursor{will-change:transform}
 .cursor.waiting{visibility:hidden}
-.cursor.gone{opacity:0}
+.cursor.gone{opacity:0;transition:opacity .18s linear}
 .arrow{fill:var(--fill);position:absolute;left:-3px;top:-3px;width:26px;height:28px;overflow:visible}
 .text{position:absolute;left:15px;top:20px;display:flex;flex-direction:column;align-items:flex-start;gap:3px;width:max-content;max-width:260px}
 .flip .text{left:auto;right:-6px;align-items:flex-end}
@@ -41,7 +41,7 @@ export const LAYER = `${HOST}
 .emoji{position:absolute;left:-40px;top:-40px;width:80px;height:60px;text-align:center;white-space:nowrap;overflow:hidden;font-size:30px;line-height:60px;font-weight:600;color:#15171c;text-shadow:0 0 3px #fff,0 0 3px #fff,0 0 6px #fff;animation:rise 1.6s cubic-bezier(.2,.7,.4,1) both}
 @keyframes ripple{from{transform:scale(.6);opacity:.9}to{transform:scale(2.1);opacity:0}}
 @keyframes rise{0%{transform:translateY(8px) scale(.4);opacity:0}15%{transform:translateY(-8px) scale(1.15);opacity:1}70%{opacity:1}to{transform:translateY(-90px) scale(1);opacity:0}}
-@media (prefers-reduced-motion:reduce){.emoji,.ring::after{animation:none}.ring::after{display:none}.cursor{transition:none;will-change:auto}}
+@media (prefers-reduced-motion:reduce){.emoji,.ring::after{animation:none}.ring::after{display:none}.cursor.gone{transition:none}}
 `;
 
 export const SPOKEN = `${HOST}
