@@ -145,14 +145,23 @@ async fn placed(authority: &Authority, name: &str, region: &str, seeds: &[Socket
     Node::start(config).await.unwrap()
 }
 
-/// Waits until `/v1/nodes` on `node` lists these.
+/// Waits until `/v1/nodes` on `node` lists these, itself first, then its region, each by the round trip.
 async fn listed_until(node: &Node, names: &[&str]) -> Value {
     let begin = Instant::now();
     loop {
         let (_, body) = get(node, "/v1/nodes").await;
         let listing: Value = serde_json::from_str(&body).unwrap();
         let nodes = listing["nodes"].as_array().unwrap();
-        if nodes.iter().map(|node| &node["node"]).eq(names) {
+        let mut there: Vec<&str> = nodes
+            .iter()
+            .filter_map(|node| node["node"].as_str())
+            .collect();
+        there.sort_unstable();
+        if there == names {
+            let home = &nodes[0]["region"];
+            assert_eq!(nodes[0]["node"], listing["node"]);
+            let rank = |node: &Value| (node["region"] != *home, node["rtt_ms"].as_f64());
+            assert!(nodes.is_sorted_by_key(rank), "{listing:#}");
             return listing;
         }
         assert!(begin.elapsed() < Duration::from_secs(20), "{listing:#}");
@@ -169,13 +178,13 @@ async fn browsers_are_told_the_nodes_that_are_there_nearest_first() {
     let n3 = placed(&authority, "n3", "eu", &seeds).await;
     // Nobody knows how browsers reach this one.
     let n4 = placed(&authority, "n4", "eu", &seeds).await;
-    let listing = listed_until(&n1, &["n1", "n3", "n2"]).await;
+    let listing = listed_until(&n1, &["n1", "n2", "n3"]).await;
     assert_eq!(listing["node"], "n1");
     assert_eq!(listing["nodes"][0]["rtt_ms"], Value::Null);
     assert_eq!(listing["nodes"][1]["region"], "eu");
     assert_eq!(listing["nodes"][1]["url"], "wss://n3.example.org/v1");
     assert!(listing["nodes"][1]["rtt_ms"].as_f64().unwrap() > 0.0);
-    listed_until(&n2, &["n2", "n1", "n3"]).await;
+    listed_until(&n2, &["n1", "n2", "n3"]).await;
     let (head, _) = get(&n4, "/v1/nodes").await;
     assert!(head.starts_with("http/1.1 200 "), "{head}");
     assert!(
