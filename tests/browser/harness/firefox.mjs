@@ -4,13 +4,14 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { endings } from "./endings.mjs";
+import { freshFilesOf } from "./files.mjs";
 
-const CANDIDATES = [process.env.FIREFOX, "/usr/bin/firefox-esr", "/usr/bin/firefox"];
+const CANDIDATES = process.env.FIREFOX ? [process.env.FIREFOX] : ["/usr/bin/firefox-esr", "/usr/bin/firefox"];
 /** A machine that does much else starts it slowly. */
 const START_MS_MAX = 90_000;
 const EXIT_MS_MAX = 10_000;
 
-const firefoxPath = () => CANDIDATES.find((candidate) => candidate && existsSync(candidate));
+const firefoxPath = () => CANDIDATES.find((candidate) => existsSync(candidate));
 
 /** Why there is no Firefox to drive; `null` where there is one. */
 export async function firefoxAbsent() {
@@ -40,6 +41,7 @@ export async function openFirefox(t) {
     await started.close().finally(() => clearTimeout(late));
   });
   const page = await started.newPage();
+  await freshFilesOf(page);
   page.version = await started.version();
   page.errors = [];
   page.on("pageerror", (error) => page.errors.push(String(error)));
