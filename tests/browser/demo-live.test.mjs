@@ -6,6 +6,7 @@ import { createRequire } from "node:module";
 import { test } from "node:test";
 import { browser, changed, connected, cursorAt, cursors, idOf, mark, newPage, openDemo, openRaw, peopleByNode, screenshot } from "./harness/browser.mjs";
 import { withCluster } from "./harness/cluster.mjs";
+import { collectSparks } from "./harness/drawn.mjs";
 import { eventually } from "./harness/eventually.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -240,17 +241,3 @@ test("a browser that stores nothing is a visitor like any", { timeout: 60_000 },
     assert.deepEqual(page.errors, []);
   });
 });
-
-/** Has a page note the reactions that it draws, as `[emoji, x, y]`. */
-async function collectSparks(page) {
-  await page.evaluate(() => {
-    window.sparks = [];
-    const glass = document.querySelector("[data-cursormesh=cursors]").shadowRoot;
-    new MutationObserver((changes) => {
-      for (const spark of changes.flatMap(({ addedNodes }) => [...addedNodes]).filter((node) => node.classList?.contains("spark"))) {
-        const { e: x, f: y } = new DOMMatrix(spark.style.transform);
-        sparks.push([spark.textContent, x, y]);
-      }
-    }).observe(glass, { childList: true, subtree: true });
-  });
-}

@@ -90,3 +90,17 @@ export function middle(page, selector) {
     return { x: left + width / 2, y: top + height / 2 };
   }, selector);
 }
+
+/** Has a page note the reactions that it draws, as `[emoji, x, y]`. */
+export async function collectSparks(page) {
+  await page.evaluate(() => {
+    window.sparks = [];
+    const glass = document.querySelector("[data-cursormesh=cursors]").shadowRoot;
+    new MutationObserver((changes) => {
+      for (const spark of changes.flatMap(({ addedNodes }) => [...addedNodes]).filter((node) => node.classList?.contains("spark"))) {
+        const { e: x, f: y } = new DOMMatrix(spark.style.transform);
+        sparks.push([spark.textContent, x, y]);
+      }
+    }).observe(glass, { childList: true, subtree: true });
+  });
+}

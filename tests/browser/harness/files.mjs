@@ -1,6 +1,6 @@
 // The page's and the client's files from where they are written, instead of those in the node.
 
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 
 const TYPES = { ".html": "text/html", ".css": "text/css", ".svg": "image/svg+xml", ".mjs": "text/javascript", ".js": "text/javascript" };
@@ -18,6 +18,17 @@ export async function freshFiles(context) {
   await context.route((url) => fileFor(url.pathname) !== null, (route) => {
     const file = fileFor(new URL(route.request().url()).pathname);
     return route.fulfill({ path: file, contentType: `${TYPES[path.extname(file)]}; charset=utf-8`, headers: { "access-control-allow-origin": "*" } });
+  });
+}
+
+/** The same for a page of puppeteer's. */
+export async function freshFilesOf(page) {
+  if (!dist) return;
+  await page.setRequestInterception(true);
+  page.on("request", (request) => {
+    const file = request.url().startsWith("http") ? fileFor(new URL(request.url()).pathname) : null;
+    if (!file) return request.continue();
+    return request.respond({ body: readFileSync(file), contentType: `${TYPES[path.extname(file)]}; charset=utf-8`, headers: { "access-control-allow-origin": "*" } });
   });
 }
 
