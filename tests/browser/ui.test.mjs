@@ -32,9 +32,9 @@ async function open(browser, url, name, selector, { window = { width: 1000, heig
   return page;
 }
 
-/** Waits until each page has `count` others. */
+/** Waits until each page has `count` others; who was there before and closed the page is away for a while. */
 async function meet(count, ...pages) {
-  for (const page of pages) await eventually("all are there", () => page.evaluate((count) => room.others.length === count, count));
+  for (const page of pages) await eventually("all are there", () => page.evaluate((count) => room.others.filter(({ away }) => !away).length === count, count));
 }
 
 /** Points at the middle of an element on one page, and finds the cursor there on the other. */

@@ -15,6 +15,8 @@ export async function site(t, node, pages) {
   const server = http.createServer((request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
     const page = pages[pathname];
+    // Every browser asks for one; that there is none is no error of the page.
+    if (pathname === "/favicon.ico") return response.writeHead(204).end();
     if (!page) return response.writeHead(404).end();
     const { html, headers = {} } = typeof page === "string" ? { html: page } : page;
     const address = node.url("").replace(/\/$/, "");
